@@ -1,0 +1,151 @@
+"""The exceptions of the project.
+
+PipelineError
+├── ConfigurationError            the request or the configuration is wrong (exit code 2)
+│   ├── InvalidRequest            every mistake in a JSON request
+│   └── SchemaNotCurrent          the database lacks tables or is older than the code
+├── ApiError                      the X API did not give what was asked for
+│   ├── BadRequest                400: our fault, never repeated unchanged
+│   ├── TokenRejected             401: the token is wrong or revoked
+│   ├── TokenForbidden            403 that closes every endpoint to the token
+│   ├── UsageCapped               402, 403 spend cap, 429 usage cap: waiting for the window is useless
+│   ├── TooManyRequests           429: the window is used up
+│   ├── ResourceForbidden         403 for one resource or one endpoint
+│   ├── ResourceNotFound          404
+│   ├── ServerFault               5xx
+│   ├── ConnectionFault           time-out, reset, refused
+│   └── UnreadableAnswer          a cut or non-JSON body
+├── NoTokenAvailable              no token can serve an endpoint, now or soon
+└── Interrupted                   the run was asked to stop
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twitter_pipeline.x_api.rate_limit import RateLimits
+
+
+class PipelineError(Exception):
+    """Any failure this project raises on purpose; its text is fit for a person to read."""
+
+
+class ConfigurationError(PipelineError):
+    """The request or the configuration is wrong; nothing was called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong with a request: where it is, what was given, what is expected."""
+
+    where: str
+    given: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: got {self.given}, expected {self.expected}"
+
+
+class InvalidRequest(ConfigurationError):
+    """A JSON request with mistakes; all of them are listed."""
+
+    def __init__(self, mistakes: Sequence[Mistake], *, shown: int = 50) -> None:
+        self.mistakes = tuple(mistakes)
+        lines = [f"  {mistake}" for mistake in self.mistakes[:shown]]
+        if len(self.mistakes) > shown:
+            lines.append(f"  ... and {len(self.mistakes) - shown} more")
+        count = "one mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
+        super().__init__(f"The request has {count}; no call was made.\n" + "\n".join(lines))
+
+
+class SchemaNotCurrent(ConfigurationError):
+    """The database lacks the tables or has those of another version."""
+
+
+class Availability(StrEnum):
+    """Whether an account can be read, as stored in `users.availability`."""
+
+    ACTIVE = "active"
+    PROTECTED = "protected"
+    SUSPENDED = "suspended"
+    NOT_FOUND = "not_found"
+
+
+class ApiError(PipelineError):
+    """An answer of the X API, or the lack of one, that did not give what was asked for.
+
+    `status` is the HTTP status, None when no answer came. `rate_limits` are those of the answer's headers
+    where they speak of the endpoint asked: on caps and enrolment refusals they are those of a general limiter,
+    and left out.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        rate_limits: "RateLimits | None" = None,
+        duration_ms: int = 0,
+        transaction_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.rate_limits = rate_limits
+        self.duration_ms = duration_ms
+        self.transaction_id = transaction_id
+        # What was spent on it in all, when it comes out of several tries.
+        self.calls = 1
+        self.waited_s = 0.0
+
+
+class BadRequest(ApiError):
+    """400: the request itself is refused; the message is the API's."""
+
+
+class TokenRejected(ApiError):
+    """401: the token is wrong or was revoked."""
+
+
+class TokenForbidden(ApiError):
+    """403 that closes every endpoint to the token: no enrolment, suspended app, wrong kind of token."""
+
+
+class UsageCapped(ApiError):
+    """The posts or the money of the token's account are used up; `until` is when, if the API said so."""
+
+    until: datetime | None = None
+
+
+class TooManyRequests(ApiError):
+    """429: the window is used up. Without rate-limit headers the caller backs off from 60 s."""
+
+
+class ResourceForbidden(ApiError):
+    """403 for one resource or one endpoint; the token works elsewhere."""
+
+
+class ResourceNotFound(ApiError):
+    """404: no proof that the account is gone: for eight hours of September 2025 all timelines answered so."""
+
+
+class ServerFault(ApiError):
+    """500, 502, 503, 504 and other statuses that another try may mend."""
+
+
+class ConnectionFault(ApiError):
+    """No whole answer: time-out, reset, refused, cut."""
+
+
+class UnreadableAnswer(ApiError):
+    """An answer with status 200 that is no JSON object."""
+
+
+class NoTokenAvailable(PipelineError):
+    """No token can serve an endpoint; the message says which token is in which state since when."""
+
+
+class Interrupted(PipelineError):
+    """The run was asked to stop; what was fetched is stored, running again does the rest."""

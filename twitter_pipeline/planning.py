@@ -1,0 +1,190 @@
+"""What to ask for next: one account's walk down its timeline, decided without any I/O.
+
+A target is a set of ids; the work is `target - covered`. `Walk` turns that into one request after another and
+judges each answer. It keeps no bookmark that outlives it: whatever happens to it, the next walk starts from what is
+stored.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from twitter_pipeline.coverage import (
+    BEYOND_ALL_IDS,
+    LOWEST_ID,
+    Coverage,
+    IdRange,
+    PageVerdict,
+    WalkEnd,
+    judge_page,
+)
+from twitter_pipeline.request import FetchMode
+
+SMALLEST_PAGE = 5
+"""The API refuses max_results below 5 on timelines (docs.x.com, GET /2/users/:id/tweets)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineRequest:
+    """One call of the timeline endpoint; since_id and until_id are exclusive, as the API takes them."""
+
+    max_results: int
+    since_id: int | None = None
+    until_id: int | None = None
+    pagination_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What is stored of one account.
+
+    `count_from(id)` tells how many of its tweets with that id or a higher one are stored.
+    """
+
+    covered: Coverage
+    unreachable: Coverage
+    count_from: Callable[[int], int]
+
+
+def page_size_for(wanted: int | None, *, page_size: int) -> int:
+    """Return max_results for the next page when `wanted` more tweets are needed (None: all there are).
+
+    Asks for no more than needed, in the fewest pages: where the page after this one would want fewer than the
+    smallest page the API gives, this one leaves it that many.
+    """
+    if wanted is None or wanted >= page_size + SMALLEST_PAGE:
+        return page_size
+    if wanted <= page_size:
+        return max(wanted, SMALLEST_PAGE)
+    return max(wanted - SMALLEST_PAGE, SMALLEST_PAGE)
+
+
+@dataclass(slots=True)
+class Walk:
+    """One account's walk: the head first, then each hole from the top down, until the mode is satisfied.
+
+    Use it in turns: `next_request(state)`, then `judge(...)` of the answer with the same state, then store the page
+    and what the verdict proves in one transaction, and go on with the new state.
+    """
+
+    mode: FetchMode
+    page_size: int
+    tweet_count: int | None
+    _hole: IdRange | None = None
+    _upper: int = BEYOND_ALL_IDS
+    _token: str | None = None
+    _head_asked: bool = False
+    _asked_before: bool = False
+    _left: Coverage = field(default_factory=Coverage)
+    _empty_heads: int = 0
+
+    @property
+    def came_out_empty(self) -> bool:
+        """Whether the timeline had nothing although the API counts tweets: suspicious, and not complete."""
+        return self._empty_heads > 0 and self.tweet_count != 0
+
+    def next_request(self, state: AccountState) -> TimelineRequest | None:
+        """Decide the next call, or None when the mode is satisfied or nothing more can be had."""
+        missing = self._missing(state)
+        if missing == 0:
+            return None
+        if self._hole is None or self._taken_over(state):
+            self._start(self._next_hole(state))
+        if self._hole is None:
+            return None
+        return TimelineRequest(
+            max_results=page_size_for(missing, page_size=self.page_size),
+            since_id=self._hole.lo - 1 if self._hole.lo > LOWEST_ID else None,
+            until_id=self._hole.hi if self._hole.hi < BEYOND_ALL_IDS else None,
+            pagination_token=self._token,
+        )
+
+    def judge(
+        self, state: AccountState, *, ids: Sequence[int], next_token: str | None, settled_below: int
+    ) -> PageVerdict:
+        """Tell what the answer to the last request proves, and move on below it."""
+        hole = self._hole
+        if hole is None:
+            raise ValueError("an answer is judged after the request for it was planned")
+        inside = {each for each in ids if hole.lo <= each < self._upper}
+        verdict = judge_page(
+            hole=hole,
+            upper=self._upper,
+            ids=ids,
+            has_next=next_token is not None,
+            settled_below=settled_below,
+            end=None if next_token is not None else self._end(state, found=len(inside)),
+        )
+        self._move_on(hole, verdict, lowest=min(inside, default=None), next_token=next_token, state=state)
+        return verdict
+
+    def _missing(self, state: AccountState) -> int | None:
+        """How many tweets of a `limit:N` are still missing; None for `full`."""
+        if self.mode.limit is None:
+            return None
+        if not self._head_asked:
+            return self.mode.limit
+        return max(0, self.mode.limit - state.count_from(self._piece_floor(state)))
+
+    def _piece_floor(self, state: AccountState) -> int:
+        """The lowest id down to which the newest tweets lie in one piece."""
+        if self._hole is not None and self._hole.hi == BEYOND_ALL_IDS:
+            joined = state.covered.range_with(self._upper)
+            return joined.lo if joined else self._upper
+        return state.covered.ranges[-1].lo if state.covered else BEYOND_ALL_IDS
+
+    def _taken_over(self, state: AccountState) -> bool:
+        """Whether another run has stored what lies right below, so that the page token would buy it twice."""
+        return self._token is not None and (self._upper - 1) in state.covered
+
+    def _next_hole(self, state: AccountState) -> IdRange | None:
+        top = state.covered.top
+        if not self._head_asked:
+            return IdRange(top or LOWEST_ID, BEYOND_ALL_IDS)
+        if top is None:
+            return None
+        if self.mode.limit is not None and (state.covered.ranges[-1].lo - 1) in state.unreachable:
+            return None  # the newest tweets end there: more would not lie in one piece with them
+        known = state.covered | state.unreachable | self._left
+        holes = known.gaps(IdRange(LOWEST_ID, top))
+        return holes[-1] if holes else None
+
+    def _start(self, hole: IdRange | None) -> None:
+        self._hole = hole
+        self._upper = hole.hi if hole else BEYOND_ALL_IDS
+        self._token = None
+        self._asked_before = False
+
+    def _end(self, state: AccountState, *, found: int) -> WalkEnd:
+        hole_is_head = self._upper == BEYOND_ALL_IDS or (self._hole is not None and self._hole.hi == BEYOND_ALL_IDS)
+        one_piece_above = bool(state.covered) and state.covered.ranges[-1].lo <= self._upper
+        reach_is_known = hole_is_head or (self._head_asked and one_piece_above)
+        return WalkEnd(
+            stored_from_here=state.count_from(self._upper) + found if reach_is_known else None,
+            tweet_count=self.tweet_count,
+            asked_before=self._asked_before,
+        )
+
+    def _move_on(
+        self, hole: IdRange, verdict: PageVerdict, *, lowest: int | None, next_token: str | None, state: AccountState
+    ) -> None:
+        is_head = hole.hi == BEYOND_ALL_IDS
+        nothing_came = lowest is None and next_token is None
+        if is_head and nothing_came and not state.covered and not self._head_asked:
+            # A replica that answered empty gets one more chance before the account is called suspicious.
+            self._empty_heads += 1
+            self._head_asked = self._empty_heads > 1 or self.tweet_count == 0
+            self._hole = None
+            return
+        if is_head:
+            self._head_asked = True
+            self._empty_heads = 0 if lowest is not None else self._empty_heads
+        elif nothing_came and verdict == PageVerdict():
+            self._left = self._left | hole
+        self._upper = lowest if lowest is not None else self._upper
+        # A token that repeats would go round for ever: go on by until_id instead.
+        self._token = next_token if next_token != self._token else None
+        self._asked_before = verdict.ask_again
+        if verdict.ask_again:
+            self._hole = IdRange(hole.lo, self._upper)
+        elif self._token is None:
+            self._hole = None

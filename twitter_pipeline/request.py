@@ -1,0 +1,161 @@
+"""The JSON request of a person, as values, or every mistake in it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+import orjson
+
+from twitter_pipeline.errors import InvalidRequest, Mistake
+
+USERNAME = re.compile(r"[A-Za-z0-9_]{1,15}")
+_LIMIT = re.compile(r"limit:([0-9]{1,9})")
+_FIELDS = ("username", "track_after", "fetch_mode")
+
+EXAMPLE = [
+    {"username": "nasa", "track_after": True, "fetch_mode": "limit:200"},
+    {"username": "esa", "track_after": False, "fetch_mode": "full"},
+]
+"""A request that works as it is, against X and against the sandbox; the Launchpad opens on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchMode:
+    """`full` (limit None): everything the API gives. `limit:N`: the newest N."""
+
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        return "full" if self.limit is None else f"limit:{self.limit}"
+
+    def wider(self, other: "FetchMode") -> "FetchMode":
+        """Return the mode that fetches more."""
+        if self.limit is None or other.limit is None:
+            return FULL
+        return FetchMode(max(self.limit, other.limit))
+
+
+FULL = FetchMode()
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What a person wants of one account. `username` is in lower case, as asked for."""
+
+    username: str
+    track_after: bool = False
+    fetch_mode: FetchMode = FULL
+
+    def as_json(self) -> dict[str, object]:
+        """Return the entry as it would stand in a JSON request."""
+        return {"username": self.username, "track_after": self.track_after, "fetch_mode": str(self.fetch_mode)}
+
+
+def parse_request(text: str | bytes) -> tuple[FetchRequest, ...]:
+    """Read a request from JSON text; raise InvalidRequest with every mistake in it."""
+    try:
+        entries: object = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidRequest([Mistake(where, error.msg, "JSON, such as " + _example_text())]) from None
+    return read_request(entries)
+
+
+def read_request(entries: object) -> tuple[FetchRequest, ...]:
+    """Read a request from decoded JSON; raise InvalidRequest with every mistake in it.
+
+    The same account twice merges: tracked if either says so, the wider mode wins. The order is that of the first
+    mention.
+    """
+    mistakes: list[Mistake] = []
+    merged: dict[str, FetchRequest] = {}
+    if not isinstance(entries, list):
+        raise InvalidRequest([Mistake("request", _shown(entries), "a list of entries, such as " + _example_text())])
+    if not entries:
+        raise InvalidRequest([Mistake("request", "an empty list", "at least one entry")])
+    for position, entry in enumerate(cast("list[object]", entries), start=1):
+        request = _read_entry(position, entry, mistakes)
+        if request is not None:
+            known = merged.get(request.username)
+            merged[request.username] = request if known is None else _merge(known, request)
+    if mistakes:
+        raise InvalidRequest(mistakes)
+    return tuple(merged.values())
+
+
+def _merge(one: FetchRequest, other: FetchRequest) -> FetchRequest:
+    return replace(
+        one,
+        track_after=one.track_after or other.track_after,
+        fetch_mode=one.fetch_mode.wider(other.fetch_mode),
+    )
+
+
+def _read_entry(position: int, entry: object, mistakes: list[Mistake]) -> FetchRequest | None:
+    where = f"entry {position}"
+    if not isinstance(entry, Mapping):
+        mistakes.append(Mistake(where, _shown(entry), "an object with a username"))
+        return None
+    fields = cast("Mapping[object, object]", entry)
+    before = len(mistakes)
+    username = _read_username(where, fields, mistakes)
+    where = f"entry {position} ({username})" if username else where
+    mistakes.extend(
+        Mistake(f"{where}, field {_shown(name)}", "an unknown field", f"one of {', '.join(_FIELDS)}")
+        for name in fields
+        if name not in _FIELDS
+    )
+    track_after = _read_track_after(where, fields, mistakes)
+    fetch_mode = _read_fetch_mode(where, fields, mistakes)
+    if len(mistakes) > before:
+        return None
+    return FetchRequest(username, track_after, fetch_mode)
+
+
+def _read_username(where: str, fields: Mapping[object, object], mistakes: list[Mistake]) -> str:
+    given = fields.get("username")
+    expected = "1 to 15 letters, digits or underscores"
+    if "username" not in fields:
+        mistakes.append(Mistake(f"{where}, username", "nothing", expected))
+        return ""
+    name = given.strip().removeprefix("@") if isinstance(given, str) else ""
+    if not USERNAME.fullmatch(name):
+        mistakes.append(Mistake(f"{where}, username", _shown(given), expected))
+        return ""
+    return name.lower()
+
+
+def _read_track_after(where: str, fields: Mapping[object, object], mistakes: list[Mistake]) -> bool:
+    given = fields.get("track_after", False)
+    if not isinstance(given, bool):
+        mistakes.append(Mistake(f"{where}, track_after", _shown(given), "true or false"))
+        return False
+    return given
+
+
+def _read_fetch_mode(where: str, fields: Mapping[object, object], mistakes: list[Mistake]) -> FetchMode:
+    given = fields.get("fetch_mode", "full")
+    text = given.strip().lower() if isinstance(given, str) else ""
+    if text == "full":
+        return FULL
+    limit = _LIMIT.fullmatch(text)
+    if limit is None or int(limit[1]) < 1:
+        mistakes.append(Mistake(f"{where}, fetch_mode", _shown(given), '"full" or "limit:N" with N of 1 or more'))
+        return FULL
+    return FetchMode(int(limit[1]))
+
+
+def _shown(given: object) -> str:
+    """Show a value as JSON would, short enough for one line and safe on a terminal."""
+    try:
+        text = orjson.dumps(given).decode()
+    except (TypeError, ValueError):
+        text = ascii(given)
+    # ascii() escapes control characters and right-to-left marks that would disturb the message.
+    text = text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _example_text() -> str:
+    return orjson.dumps(EXAMPLE[:1]).decode()

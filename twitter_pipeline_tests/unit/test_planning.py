@@ -1,0 +1,234 @@
+"""The walk down a timeline: what is asked for, what is proved, whatever happens in between."""
+
+from contextlib import suppress
+from datetime import timedelta
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twitter_pipeline.coverage import IdRange
+from twitter_pipeline.planning import page_size_for
+from twitter_pipeline.request import FULL, FetchMode
+from twitter_pipeline_tests.unit.timeline_model import NOW, Interrupted, Store, Timeline, ids_of, kill_at, run
+
+COUNTS = st.integers(0, 400)
+SEEDS = st.integers(0, 10_000)
+MODES = st.one_of(st.just(FULL), st.builds(FetchMode, st.integers(1, 300)))
+
+
+@pytest.mark.parametrize(("tweets", "calls"), [(0, 1), (1, 1), (49, 1), (50, 1), (51, 2), (3199, 64), (3200, 64)])
+def test_full_takes_the_fewest_calls(tweets: int, calls: int) -> None:
+    timeline, store = Timeline(ids_of(tweets)), Store()
+
+    run(timeline, store)
+
+    assert (timeline.calls, store.ids) == (calls, set(timeline.ids))
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(1, 1), (7, 1), (50, 1), (51, 2), (54, 2), (120, 3), (200, 4)])
+def test_limit_takes_the_fewest_calls_and_no_more_tweets_than_the_smallest_page_forces(limit: int, calls: int) -> None:
+    timeline, store = Timeline(ids_of(1000)), Store()
+
+    run(timeline, store, FetchMode(limit))
+
+    assert (timeline.calls, store.ids) == (calls, set(timeline.ids[: max(limit, 5)]))
+
+
+@pytest.mark.parametrize("tweets", [0, 1, 49, 50, 51, 3199, 3200, 5000])
+def test_running_again_takes_one_call_and_pays_for_nothing(tweets: int) -> None:
+    timeline, store = Timeline(ids_of(tweets)), Store()
+    run(timeline, store)
+    calls, billed = timeline.calls, len(timeline.billed)
+
+    run(timeline, store)
+
+    assert (timeline.calls - calls, len(timeline.billed) - billed) == (1, 0)
+
+
+def test_what_lies_below_3200_tweets_is_a_known_hole() -> None:
+    timeline, store = Timeline(ids_of(5000)), Store()
+
+    run(timeline, store)
+
+    lowest = timeline.served[-1]
+    assert store.unreachable.ranges == (IdRange(1, lowest),)
+    assert store.covered.ranges == (IdRange(lowest, timeline.served[0] + 1),)
+
+
+def test_more_than_3200_new_tweets_between_two_polls_leave_a_known_hole() -> None:
+    old = ids_of(100, newest=NOW - timedelta(days=300))
+    timeline, store = Timeline(old), Store()
+    run(timeline, store)
+    timeline.ids += ids_of(4000, step_s=600)
+
+    run(timeline, store)
+
+    assert store.unreachable.ranges == (IdRange(old[0] + 1, timeline.served[-1]),)
+    store.assert_true_to(timeline)
+
+
+def test_nothing_is_proved_of_the_last_30_seconds() -> None:
+    fresh = ids_of(3, newest=NOW - timedelta(seconds=5), step_s=1)
+    timeline, store = Timeline(fresh + ids_of(10)), Store()
+
+    run(timeline, store)
+    timeline.ids.append(fresh[1] - 1)  # becomes visible late, between tweets that were already seen
+    run(timeline, store, now=NOW + timedelta(minutes=5))
+
+    assert store.ids == set(timeline.ids)
+
+
+def test_an_account_whose_count_is_larger_than_what_is_served_is_asked_below_its_last_tweet_twice_and_only_once() -> (
+    None
+):
+    timeline, store = Timeline(ids_of(80)), Store()
+
+    run(timeline, store, tweet_count=90)
+    first = timeline.calls
+    run(timeline, store, tweet_count=90)
+
+    assert (first, timeline.calls - first) == (4, 1)
+    assert store.unreachable.ranges == (IdRange(1, timeline.ids[-1]),)
+
+
+def test_an_empty_timeline_of_an_account_with_tweets_is_suspicious_and_asked_twice() -> None:
+    timeline, store = Timeline([]), Store()
+
+    walk = run(timeline, store, tweet_count=12)
+
+    assert (walk.came_out_empty, timeline.calls, bool(store.covered)) == (True, 2, False)
+
+
+def test_an_empty_answer_does_not_raise_the_top() -> None:
+    timeline, store = Timeline(ids_of(20)), Store()
+    run(timeline, store)
+    before = store.covered
+
+    run(timeline, store, now=NOW + timedelta(days=3))
+
+    assert store.covered == before
+
+
+def test_a_hole_is_closed_by_an_empty_answer_only_when_it_comes_twice() -> None:
+    newer, older = ids_of(30), ids_of(30, newest=NOW - timedelta(days=90))
+    timeline, store = Timeline(newer + older), Store()
+    run(timeline, store)
+    hole = IdRange(older[0] + 1, newer[-1])
+    store.covered = store.covered - type(store.covered).of([hole])
+    calls = timeline.calls
+
+    run(timeline, store)
+
+    assert timeline.calls - calls == 3  # the head, and the hole twice
+    assert not store.covered.gaps(hole)
+
+
+def test_limit_goes_on_from_what_is_stored() -> None:
+    timeline, store = Timeline(ids_of(1000)), Store()
+    run(timeline, store, FetchMode(100))
+
+    run(timeline, store, FetchMode(200))
+
+    assert store.ids == set(timeline.ids[:200])
+    assert len(timeline.billed) == 200
+
+
+def test_a_wide_gap_under_new_tweets_is_filled_before_limit_is_satisfied() -> None:
+    timeline, store = Timeline(ids_of(300, newest=NOW - timedelta(days=200))), Store()
+    run(timeline, store, FetchMode(50))
+    timeline.ids += ids_of(120)
+    run(timeline, store, FetchMode(60))
+
+    run(timeline, store, FetchMode(150))
+
+    newest = sorted(timeline.ids, reverse=True)
+    assert set(newest[:150]) <= store.ids
+    assert not store.covered.gaps(IdRange(newest[149], newest[0]))
+
+
+@given(tweets=COUNTS, seed=SEEDS, page_size=st.integers(5, 100), short=st.floats(0, 0.9), empty=st.floats(0, 0.5))
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_pages_look_like_everything_served_is_stored_and_nothing_bought_twice(
+    tweets: int, seed: int, page_size: int, short: float, empty: float
+) -> None:
+    timeline = Timeline(ids_of(tweets), Random(seed), short_pages=short, empty_pages=empty)
+    store = Store()
+
+    run(timeline, store, page_size=page_size)
+
+    assert store.ids == set(timeline.served)
+    assert len(timeline.billed) == len(set(timeline.billed))
+
+
+@given(tweets=COUNTS, seed=SEEDS, mode=MODES, kills=st.lists(st.integers(0, 12), max_size=8), data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_no_tweet_is_lost_however_often_a_walk_is_interrupted_while_new_tweets_appear(
+    tweets: int, seed: int, mode: FetchMode, kills: list[int], data: st.DataObject
+) -> None:
+    timeline = Timeline(ids_of(tweets), Random(seed), short_pages=0.3, empty_pages=0.1)
+    store = Store()
+    lost_pages = 0
+    for days, kill in enumerate(kills):
+        at_save = data.draw(st.booleans())
+        hooks = {"before_save" if at_save else "before_call": kill_at([kill])}
+        with suppress(Interrupted):
+            run(timeline, store, mode, now=NOW + timedelta(days=days), **hooks)
+        lost_pages += at_save
+        store.assert_true_to(timeline)
+        fresh = data.draw(st.integers(0, 70))
+        timeline.ids += ids_of(fresh, newest=NOW + timedelta(days=days, hours=12), step_s=300)
+
+    run(timeline, store, FULL, now=NOW + timedelta(days=len(kills) + 1))
+
+    assert store.ids == set(timeline.ids)
+    assert len(timeline.billed) - len(set(timeline.billed)) <= 50 * lost_pages
+
+
+@given(tweets=COUNTS, limit=st.integers(1, 300), earlier=st.integers(0, 300), new=st.integers(0, 200), seed=SEEDS)
+@settings(max_examples=200, deadline=None)
+def test_limit_ends_with_the_newest_n_in_one_piece(tweets: int, limit: int, earlier: int, new: int, seed: int) -> None:
+    timeline = Timeline(ids_of(tweets), Random(seed), short_pages=0.2)
+    store = Store()
+    if earlier:
+        run(timeline, store, FetchMode(earlier))
+    timeline.ids += ids_of(new, newest=NOW - timedelta(hours=1), step_s=60)
+
+    run(timeline, store, FetchMode(limit))
+
+    newest = sorted(timeline.ids, reverse=True)[:limit]
+    assert set(newest) <= store.ids
+    if newest:
+        assert not store.covered.gaps(IdRange(newest[-1], newest[0] + 1))
+    assert len(timeline.billed) == len(set(timeline.billed))
+
+
+@given(seed=SEEDS, turns=st.lists(st.booleans(), min_size=1, max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_two_walks_over_one_account_end_in_the_same_state_as_one(seed: int, turns: list[bool]) -> None:
+    timeline, store = Timeline(ids_of(230), Random(seed), short_pages=0.2), Store()
+    alone = Store()
+    run(Timeline(ids_of(230)), alone)
+    order = iter(turns)
+
+    def other_runs_too(turn: int) -> None:
+        if next(order, False):
+            run(timeline, store, FetchMode(60), before_call=lambda _: None)
+
+    run(timeline, store, before_save=other_runs_too)
+
+    assert (store.ids, store.covered) == (alone.ids, alone.covered)
+
+
+@given(wanted=st.integers(1, 1000), page_size=st.integers(10, 100))
+def test_page_sizes_add_up_to_what_is_wanted_in_the_fewest_pages(wanted: int, page_size: int) -> None:
+    left, pages = wanted, 0
+    while left > 0:
+        size = page_size_for(left, page_size=page_size)
+        assert 5 <= size <= page_size
+        left -= size
+        pages += 1
+
+    assert left == min(0, wanted - 5)
+    assert pages == -(-wanted // page_size)
