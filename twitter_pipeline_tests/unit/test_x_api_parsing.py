@@ -1,0 +1,400 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twitter_pipeline.errors import UnreadableAnswer
+from twitter_pipeline.x_api.parsing import (
+    Tweet,
+    TweetKind,
+    TweetsPage,
+    User,
+    UsersAnswer,
+    read_tweets_page,
+    read_users,
+)
+from twitter_pipeline.x_api.problems import Problem, availability_of
+
+PAYLOADS = Path(__file__).parents[1] / "payloads"
+PAGE = (PAYLOADS / "x_api_tweets_page.json").read_bytes()
+
+# What the newer vocabulary calls the members of the older one.
+POST_WORDS = {
+    "tweets": "posts",
+    "referenced_tweets": "referenced_posts",
+    "note_tweet": "note_post",
+    "edit_history_tweet_ids": "edit_history_post_ids",
+    "retweet_count": "repost_count",
+    "tweet_count": "post_count",
+    "most_recent_tweet_id": "most_recent_post_id",
+}
+
+
+def in_post_words(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {POST_WORDS.get(key, key): in_post_words(item) for key, item in value.items()}
+    return [in_post_words(item) for item in value] if isinstance(value, list) else value
+
+
+def page_of(*tweets: object, **members: object) -> TweetsPage:
+    return read_tweets_page(json.dumps({"data": tweets, **members}).encode())
+
+
+def bare_tweet(tweet_id: int, **changes: Any) -> Tweet:
+    members: dict[str, Any] = dict.fromkeys(Tweet.__slots__)
+    members |= {"id": tweet_id, "text": "", "kind": TweetKind.ORIGINAL, "edit_history_ids": ()}
+    return Tweet(**members | {"raw": f'{{"id":"{tweet_id}","includes":{{}}}}'} | changes)
+
+
+def test_a_page_is_read_with_its_token_and_its_problems() -> None:
+    page = read_tweets_page(PAGE)
+
+    assert [tweet.id for tweet in page.tweets] == [1850000000000000500, 1850000000000000400, 1850000000000000350]
+    assert [tweet.kind for tweet in page.tweets] == [TweetKind.RETWEET, TweetKind.REPLY, TweetKind.ORIGINAL]
+    assert (page.next_token, page.result_count, page.users) == ("7140dibdnow9c7btw4", 3, ())
+    assert [(problem.kind, problem.section) for problem in page.problems] == [("resource-not-found", "includes")]
+
+
+def test_every_member_of_a_tweet_is_read() -> None:
+    tweet = read_tweets_page(PAGE).tweets[1]
+
+    assert tweet == Tweet(
+        id=1850000000000000400,
+        author_id=1000000001,
+        created_at=datetime(2024, 10, 26, 10, 4, tzinfo=UTC),
+        text="@other see this https://t.co/x",
+        kind=TweetKind.REPLY,
+        lang="en",
+        conversation_id=1850000000000000200,
+        in_reply_to_user_id=1000000002,
+        in_reply_to_tweet_id=1850000000000000200,
+        retweeted_tweet_id=None,
+        quoted_tweet_id=1850000000000000300,
+        like_count=3,
+        retweet_count=1,
+        reply_count=2,
+        quote_count=4,
+        bookmark_count=5,
+        impression_count=6,
+        edit_history_ids=(1850000000000000390, 1850000000000000400),
+        raw=tweet.raw,
+    )
+
+
+def test_raw_is_the_tweet_as_it_came_and_what_it_refers_to() -> None:
+    answer = json.loads(PAGE)
+    raw = [json.loads(tweet.raw) for tweet in read_tweets_page(PAGE).tweets]
+    included = answer["includes"]
+
+    assert raw == [
+        {**answer["data"][0], "includes": {"tweets": included["tweets"][:1], "media": included["media"][1:]}},
+        {
+            **answer["data"][1],
+            "includes": {
+                "tweets": included["tweets"][1:],
+                "media": included["media"][:1],
+                "polls": included["polls"],
+                "places": included["places"],
+            },
+        },
+        {**answer["data"][2], "includes": {}},
+    ]
+
+
+def test_both_vocabularies_give_the_same_tweets() -> None:
+    old = read_tweets_page(PAGE)
+    new = read_tweets_page(json.dumps(in_post_words(json.loads(PAGE))).encode())
+
+    def without_raw(page: TweetsPage) -> list[dict[str, Any]]:
+        return [{name: getattr(tweet, name) for name in Tweet.__slots__ if name != "raw"} for tweet in page.tweets]
+
+    assert without_raw(new) == without_raw(old)
+    assert "posts" in json.loads(new.tweets[0].raw)["includes"]
+
+
+def test_a_retweet_has_the_whole_text_of_what_it_repeats() -> None:
+    retweet = read_tweets_page(PAGE).tweets[0]
+
+    assert retweet.text == (
+        "RT @someone: A long post that the API cuts in the retweet, as it does with every one of them."
+    )
+
+
+def test_a_retweet_whose_source_did_not_come_along_keeps_the_text_of_the_api() -> None:
+    (tweet,) = page_of(
+        {"id": "5", "text": "RT @someone: cut…", "referenced_tweets": [{"type": "retweeted", "id": "4"}]}
+    ).tweets
+
+    assert (tweet.text, tweet.kind, tweet.retweeted_tweet_id) == ("RT @someone: cut…", TweetKind.RETWEET, 4)
+
+
+def test_a_long_post_has_the_text_of_its_note() -> None:
+    assert read_tweets_page(PAGE).tweets[2].text == "A note that begins so, and goes on &amp; on."
+
+
+@pytest.mark.parametrize(
+    ("references", "in_reply_to_user_id", "kind"),
+    [
+        ([], None, TweetKind.ORIGINAL),
+        (["quoted"], None, TweetKind.QUOTE),
+        (["replied_to"], "9", TweetKind.REPLY),
+        ([], "9", TweetKind.REPLY),
+        (["quoted", "replied_to"], "9", TweetKind.REPLY),
+        (["replied_to", "retweeted"], None, TweetKind.RETWEET),
+        (["something_new"], None, TweetKind.ORIGINAL),
+    ],
+)
+def test_the_kind_is_the_first_that_applies_of_retweet_reply_quote(
+    references: list[str], in_reply_to_user_id: str | None, kind: TweetKind
+) -> None:
+    (tweet,) = page_of(
+        {
+            "id": "5",
+            "in_reply_to_user_id": in_reply_to_user_id,
+            "referenced_tweets": [{"type": reference, "id": "4"} for reference in references],
+        }
+    ).tweets
+
+    assert tweet.kind is kind
+
+
+def test_an_empty_timeline_is_an_empty_page() -> None:
+    assert read_tweets_page(b'{"meta":{"result_count":0}}') == TweetsPage((), (), None, (), 0)
+
+
+def test_an_answer_of_problems_alone_is_an_empty_page_with_problems() -> None:
+    page = read_tweets_page(b'{"errors":[{"title":"Not Found Error","resource_type":"user","parameter":"id"}]}')
+
+    assert page == TweetsPage(
+        (), (), None, (Problem(title="Not Found Error", resource_type="user", parameter="id"),), 0
+    )
+
+
+def test_a_tweet_with_nothing_but_an_id_is_read() -> None:
+    assert page_of({"id": "5"}).tweets == (bare_tweet(5),)
+
+
+def test_a_tweet_that_comes_twice_is_kept_once_as_it_came_first() -> None:
+    page = page_of({"id": "5", "text": "first"}, {"id": "4"}, {"id": "5", "text": "second"})
+
+    assert [(tweet.id, tweet.text) for tweet in page.tweets] == [(5, "first"), (4, "")]
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [None, 7, "5", [], {}, {"id": None}, {"id": "x"}, {"id": True}, {"id": -1}, {"id": "9" * 20}, {"id": 1.5}],
+)
+def test_a_malformed_tweet_costs_neither_the_page_nor_its_own_trace(malformed: object) -> None:
+    page = page_of({"id": "6"}, malformed, {"id": "4"})
+
+    assert [tweet.id for tweet in page.tweets] == [6, 4]
+    assert [(problem.kind, problem.section) for problem in page.problems] == [("unreadable-tweet", "data")]
+    assert page.result_count == 3
+    assert availability_of(page.problems[0]) is None
+
+
+def test_data_of_an_unknown_shape_leaves_a_trace() -> None:
+    page = read_tweets_page(b'{"data":"none"}')
+
+    assert [problem.kind for problem in page.problems] == ["unreadable-data"]
+
+
+def test_numbers_may_be_strings_and_strings_numbers_but_a_boolean_is_no_number() -> None:
+    (tweet,) = page_of(
+        {
+            "id": 5,
+            "author_id": 1234567890123456789,
+            "text": 404,
+            "conversation_id": True,
+            "public_metrics": {"like_count": "3", "reply_count": True, "quote_count": 1.5, "retweet_count": -1},
+        }
+    ).tweets
+
+    assert tweet == bare_tweet(5, author_id=1234567890123456789, text="404", like_count=3, raw=tweet.raw)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("2024-10-26T10:05:00.000Z", datetime(2024, 10, 26, 10, 5, tzinfo=UTC)),
+        ("2024-10-26T10:05:00Z", datetime(2024, 10, 26, 10, 5, tzinfo=UTC)),
+        ("2024-10-26T12:05:00+02:00", datetime(2024, 10, 26, 10, 5, tzinfo=UTC)),
+        ("2024-10-26T10:05:00", datetime(2024, 10, 26, 10, 5, tzinfo=UTC)),
+        ("0001-01-01T00:00:00+23:00", None),
+        ("yesterday", None),
+        (1730000000, None),
+    ],
+)
+def test_instants_are_aware_or_missing(sent: object, read: datetime | None) -> None:
+    assert page_of({"id": "5", "created_at": sent}).tweets[0].created_at == read
+
+
+def test_nul_is_replaced_in_text_and_stays_an_escape_in_raw() -> None:
+    (tweet,) = read_tweets_page(rb'{"data":[{"id":"5","text":"a\u0000b"}]}').tweets
+
+    assert tweet == bare_tweet(5, text="a\ufffdb", raw=r'{"id":"5","text":"a\u0000b","includes":{}}')
+
+
+def test_an_unpaired_surrogate_is_replaced_in_text_and_stays_an_escape_in_raw() -> None:
+    (tweet,) = read_tweets_page(rb'{"data":[{"id":"5","text":"\ud83d \ud83d\ude00"}]}').tweets
+
+    assert tweet == bare_tweet(
+        5, text="\ufffd \U0001f600", raw=r'{"id":"5","text":"\ud83d \ud83d\ude00","includes":{}}'
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html></html>",
+        b'{"data":[',
+        b"[]",
+        b"null",
+        b"7",
+        b'"text"',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"a":NaN}',
+    ],
+)
+@pytest.mark.parametrize("read", [read_tweets_page, read_users])
+def test_what_is_no_json_object_cannot_be_read(read: Any, body: bytes) -> None:
+    with pytest.raises(UnreadableAnswer, match=f"the body of {len(body)} bytes is"):
+        read(body)
+
+
+USER = {
+    "id": "1000000001",
+    "username": "SomeOne",
+    "name": "Some One",
+    "created_at": "2009-06-02T20:12:29.000Z",
+    "description": "About\x00me",
+    "location": "Earth",
+    "protected": True,
+    "verified": False,
+    "verified_type": "none",
+    "profile_image_url": "https://pbs.twimg.com/profile_images/1/one_normal.jpg",
+    "most_recent_tweet_id": "1850000000000000500",
+    "public_metrics": {"followers_count": 1, "following_count": 2, "tweet_count": 3, "listed_count": 4},
+}
+
+
+@pytest.mark.parametrize("words", [lambda user: user, in_post_words])
+def test_every_member_of_a_user_is_read_in_both_vocabularies(words: Any) -> None:
+    answer = read_users(json.dumps({"data": [words(USER)]}).encode())
+
+    assert answer == UsersAnswer(
+        users=(
+            User(
+                id=1000000001,
+                username="SomeOne",
+                name="Some One",
+                created_at=datetime(2009, 6, 2, 20, 12, 29, tzinfo=UTC),
+                description="About\ufffdme",
+                location="Earth",
+                protected=True,
+                verified=False,
+                verified_type="none",
+                followers_count=1,
+                following_count=2,
+                tweet_count=3,
+                listed_count=4,
+                profile_image_url="https://pbs.twimg.com/profile_images/1/one_normal.jpg",
+                most_recent_tweet_id=1850000000000000500,
+                raw=answer.users[0].raw,
+            ),
+        ),
+        problems=(),
+    )
+    assert json.loads(answer.users[0].raw) == words(USER)
+
+
+def test_a_look_up_of_one_user_is_an_answer_of_one() -> None:
+    answer = read_users(json.dumps({"data": USER}).encode())
+
+    assert [user.username for user in answer.users] == ["SomeOne"]
+
+
+def test_users_found_and_not_found_come_side_by_side() -> None:
+    missing = {"title": "Not Found Error", "resource_type": "user", "parameter": "usernames", "value": "nobody"}
+    answer = read_users(json.dumps({"data": [USER, {"id": "7"}, USER], "errors": [missing]}).encode())
+
+    assert [user.id for user in answer.users] == [1000000001]
+    assert [(problem.kind, problem.value, problem.resource_id) for problem in answer.problems] == [
+        ("", "nobody", ""),
+        ("unreadable-user", "", "7"),
+    ]
+
+
+def test_users_that_come_along_with_tweets_are_read() -> None:
+    page = page_of({"id": "5", "author_id": "1000000001"}, includes={"users": [USER, {"id": "8", "username": "b"}]})
+
+    assert [user.id for user in page.users] == [1000000001, 8]
+    assert [user["id"] for user in json.loads(page.tweets[0].raw)["includes"]["users"]] == ["1000000001"]
+
+
+NAMES = [*POST_WORDS, *POST_WORDS.values(), "data", "includes", "errors", "meta", "media", "users", "polls", "places"]
+NAMES += [
+    "id",
+    "text",
+    "type",
+    "attachments",
+    "media_keys",
+    "media_key",
+    "geo",
+    "place_id",
+    "public_metrics",
+    "username",
+]
+NAMES += ["created_at", "next_token", "result_count", "like_count", "author_id", "in_reply_to_user_id"]
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec=None), max_size=10)
+    | st.sampled_from(["5", "retweeted", "2024-10-26T10:05:00.000Z", "RT @a: b", "\x00", "\ud800"])
+)
+json_values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=8),
+    max_leaves=40,
+)
+
+
+def assert_storable(value: object) -> None:
+    for name in type(value).__dataclass_fields__:  # type: ignore[attr-defined]
+        member = getattr(value, name)
+        if isinstance(member, str):
+            assert "\x00" not in member
+            member.encode()
+    json.loads(value.raw)  # type: ignore[attr-defined]
+
+
+@settings(deadline=None)  # the time of one example depends on the machine
+@given(st.dictionaries(st.sampled_from(NAMES), json_values, max_size=6) | json_values | st.binary())
+def test_no_body_raises_anything_but_unreadable_and_all_that_is_read_can_be_stored(value: object) -> None:
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    for read in (read_tweets_page, read_users):
+        try:
+            answer = read(body)
+        except UnreadableAnswer:
+            continue
+        for item in (*getattr(answer, "tweets", ()), *answer.users):
+            assert_storable(item)
+
+
+@pytest.mark.parametrize("deep", [200, 260, 1_000, 3_000])
+def test_a_tweet_nested_too_deeply_is_left_out_or_kept_but_never_raises(deep: int) -> None:
+    body = b'{"data":[{"id":"5","odd":' + b"[" * deep + b"]" * deep + b'},{"id":"4"}]}'
+    try:
+        page = read_tweets_page(body)
+    except UnreadableAnswer:
+        return
+
+    assert len(page.tweets) + len(page.problems) == 2
