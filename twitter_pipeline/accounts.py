@@ -1,0 +1,181 @@
+"""Names -> accounts: who holds a name now, and which accounts cannot be had."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from twitter_pipeline.calls import Reply, XApi
+from twitter_pipeline.errors import ApiError, Availability
+from twitter_pipeline.request import FetchRequest
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.users import KnownUser, find_users, save_availability, save_users
+from twitter_pipeline.x_api.parsing import User, UsersAnswer
+from twitter_pipeline.x_api.problems import Problem, availability_of
+
+T = TypeVar("T")
+
+NAMES_PER_CALL = 100
+
+WORDS = {
+    Availability.NOT_FOUND: "X knows no account of this name",
+    Availability.SUSPENDED: "X has suspended the account",
+    Availability.PROTECTED: "the account is protected: only its followers can read it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account to fetch: the request for it, its id, and the API's count of its tweets.
+
+    `note` says what a person should know although nothing is wrong (a rename).
+    """
+
+    request: FetchRequest
+    user_id: int
+    tweet_count: int | None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A requested account that cannot be fetched. `availability` is None when X could not be asked."""
+
+    request: FetchRequest
+    reason: str
+    availability: Availability | None
+    user_id: int | None = None
+
+
+@dataclass(slots=True)
+class Resolution:
+    """What became of the names of a request; `calls` are the look-ups that were sent."""
+
+    accounts: list[Account] = field(default_factory=list[Account])
+    absences: list[Absence] = field(default_factory=list[Absence])
+    calls: int = 0
+
+
+class Resolver:
+    """Turns the names of requests into accounts, asking X only for what is not known or no longer fresh.
+
+    A look-up costs twice a post, so a profile that was read less than `profile_max_age` ago serves. Accounts that
+    could not be had are always looked up again: they may be back.
+    """
+
+    def __init__(
+        self, api: XApi, database: Database, *, fetch_run_id: int | None, profile_max_age: timedelta, now: datetime
+    ) -> None:
+        self._api = api
+        self._database = database
+        self._fetch_run_id = fetch_run_id
+        self._fresh_since = now - profile_max_age
+        self._now = now
+
+    def resolve(self, requests: Sequence[FetchRequest]) -> Resolution:
+        """Resolve all names, 100 a call. A look-up that fails fails its names only; NoTokenAvailable is raised."""
+        resolution = Resolution()
+        known = find_users(self._database, [request.username for request in requests])
+        unknown: list[FetchRequest] = []
+        for request in requests:
+            user = known.get(request.username)
+            if user is not None and self._serves(user):
+                resolution.accounts.append(Account(request, user.id, user.tweet_count))
+            else:
+                unknown.append(request)
+        missing: list[tuple[FetchRequest, KnownUser]] = []
+        for chunk in _chunks(unknown, NAMES_PER_CALL):
+            missing.extend(self._look_up_names(chunk, known, resolution))
+        for chunk in _chunks(missing, NAMES_PER_CALL):
+            self._look_up_ids(chunk, resolution)
+        return resolution
+
+    def _serves(self, user: KnownUser) -> bool:
+        is_fresh = user.profile_read_at is not None and user.profile_read_at > self._fresh_since
+        return is_fresh and not user.is_former_name and user.availability is Availability.ACTIVE
+
+    def _look_up_names(
+        self, requests: Sequence[FetchRequest], known: dict[str, KnownUser], resolution: Resolution
+    ) -> list[tuple[FetchRequest, KnownUser]]:
+        """Look up names; return those that X does not know although we do: they may have been renamed."""
+        names = [request.username for request in requests]
+        answer = self._ask(
+            lambda: self._api.fetch_users_by_usernames(names, fetch_run_id=self._fetch_run_id), requests, resolution
+        )
+        if answer is None:
+            return []
+        found = {user.username.lower(): user for user in answer.users}
+        problems = {problem.value.lower(): problem for problem in answer.problems}
+        renamed: list[tuple[FetchRequest, KnownUser]] = []
+        for request in requests:
+            user, earlier = found.get(request.username), known.get(request.username)
+            if user is not None:
+                self._add(request, user, resolution, note=_changed_hands(user, earlier))
+                continue
+            absence = _absence(request, problems.get(request.username), earlier)
+            if absence.availability is Availability.NOT_FOUND and earlier is not None:
+                renamed.append((request, earlier))
+            else:
+                self._add_absence(absence, resolution)
+        return renamed
+
+    def _look_up_ids(self, missing: Sequence[tuple[FetchRequest, KnownUser]], resolution: Resolution) -> None:
+        requests = [request for request, _ in missing]
+        ids = [user.id for _, user in missing]
+        answer = self._ask(lambda: self._api.fetch_users(ids, fetch_run_id=self._fetch_run_id), requests, resolution)
+        if answer is None:
+            return
+        found = {user.id: user for user in answer.users}
+        problems = {problem.value: problem for problem in answer.problems}
+        for request, earlier in missing:
+            user = found.get(earlier.id)
+            if user is not None:
+                self._add(request, user, resolution, note=f"renamed: the account is @{user.username} now")
+            else:
+                self._add_absence(_absence(request, problems.get(str(earlier.id)), earlier), resolution)
+
+    def _ask(
+        self, look_up: Callable[[], Reply[UsersAnswer]], requests: Sequence[FetchRequest], resolution: Resolution
+    ) -> UsersAnswer | None:
+        try:
+            reply = look_up()
+        except ApiError as error:
+            resolution.calls += error.calls
+            resolution.absences.extend(Absence(request, str(error), None) for request in requests)
+            return None
+        resolution.calls += reply.calls
+        save_users(self._database, reply.value.users, read_at=self._now)
+        return reply.value
+
+    def _add(self, request: FetchRequest, user: User, resolution: Resolution, *, note: str | None) -> None:
+        if user.protected:
+            absence = Absence(request, WORDS[Availability.PROTECTED], Availability.PROTECTED, user.id)
+            self._add_absence(absence, resolution)
+        else:
+            resolution.accounts.append(Account(request, user.id, user.tweet_count, note))
+
+    def _add_absence(self, absence: Absence, resolution: Resolution) -> None:
+        resolution.absences.append(absence)
+        if absence.user_id is not None and absence.availability is not None:
+            save_availability(
+                self._database, absence.user_id, absence.availability, reason=absence.reason, at=self._now
+            )
+
+
+def _absence(request: FetchRequest, problem: Problem | None, earlier: KnownUser | None) -> Absence:
+    availability = availability_of(problem) if problem else None
+    if availability is not None:
+        return Absence(request, WORDS[availability], availability, earlier.id if earlier else None)
+    said = f"X says: {problem}" if problem else "X's answer does not mention it"
+    return Absence(request, f"the name could not be looked up ({said})", None)
+
+
+def _changed_hands(user: User, earlier: KnownUser | None) -> str | None:
+    if earlier is None or earlier.id == user.id:
+        return None
+    return f"the name has changed hands: it belonged to the account with id {earlier.id} before"
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

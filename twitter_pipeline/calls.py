@@ -1,0 +1,225 @@
+"""Calls that go through: a leased token, the call, its settlement, and another try where that is worth it."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+from twitter_pipeline.errors import (
+    ApiError,
+    BadRequest,
+    ConnectionFault,
+    Interrupted,
+    ResourceForbidden,
+    ResourceNotFound,
+    ServerFault,
+    TokenForbidden,
+    TokenRejected,
+    TooManyRequests,
+    UnreadableAnswer,
+    UsageCapped,
+)
+from twitter_pipeline.planning import TimelineRequest
+from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.store.windows import FIRST_BACK_OFF_S, Settlement
+from twitter_pipeline.tokens import TokenPool
+from twitter_pipeline.words import CallOutcome
+from twitter_pipeline.x_api.client import Answer, XApiClient
+from twitter_pipeline.x_api.endpoints import Endpoint
+from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+OUTCOMES: dict[type[ApiError], CallOutcome] = {
+    BadRequest: CallOutcome.BAD_REQUEST,
+    TokenRejected: CallOutcome.TOKEN_REJECTED,
+    TokenForbidden: CallOutcome.TOKEN_FORBIDDEN,
+    UsageCapped: CallOutcome.USAGE_CAPPED,
+    TooManyRequests: CallOutcome.TOO_MANY_REQUESTS,
+    ResourceForbidden: CallOutcome.RESOURCE_FORBIDDEN,
+    ResourceNotFound: CallOutcome.RESOURCE_NOT_FOUND,
+    ServerFault: CallOutcome.SERVER_FAULT,
+    ConnectionFault: CallOutcome.CONNECTION_FAULT,
+    UnreadableAnswer: CallOutcome.UNREADABLE_ANSWER,
+}
+
+TRIES_ON_FAULT = 7
+TRIES_ON_NOT_FOUND = 3
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[T]):
+    """A good answer, and what it took to get it.
+
+    `answered_at` is X's clock where it was sent, else ours. `calls` counts every try.
+    """
+
+    value: T
+    call_id: int
+    answered_at: datetime
+    calls: int
+    waited_s: float
+
+
+@dataclass(slots=True)
+class _Effort:
+    calls: int = 0
+    waited_s: float = 0.0
+    faults: int = 0
+
+
+class XApi:
+    """The X API as this project uses it: each method takes a token from the pool and gives an answer or an error.
+
+    Safe to share between threads. An ApiError that is raised carries in `calls` and `waited_s` what was spent on it.
+    """
+
+    def __init__(self, client: XApiClient, pool: TokenPool, *, stop: threading.Event) -> None:
+        self._client = client
+        self.pool = pool
+        self._stop = stop
+
+    def fetch_users_by_usernames(self, usernames: Sequence[str], *, fetch_run_id: int | None) -> Reply[UsersAnswer]:
+        """Look up at most 100 accounts by name."""
+        return self._call(
+            Endpoint.USERS_BY,
+            lambda token: self._client.fetch_users_by_usernames(usernames, bearer_token=token),
+            lambda users: (len(users.users), 0, len(users.users)),
+            fetch_run_id=fetch_run_id,
+        )
+
+    def fetch_users(self, user_ids: Sequence[int], *, fetch_run_id: int | None) -> Reply[UsersAnswer]:
+        """Look up at most 100 accounts by id."""
+        return self._call(
+            Endpoint.USERS,
+            lambda token: self._client.fetch_users(user_ids, bearer_token=token),
+            lambda users: (len(users.users), 0, len(users.users)),
+            fetch_run_id=fetch_run_id,
+        )
+
+    def fetch_user_tweets(
+        self, user_id: int, request: TimelineRequest, *, fetch_run_id: int | None
+    ) -> Reply[TweetsPage]:
+        """Fetch one page of an account's timeline."""
+        return self._call(
+            Endpoint.USER_TWEETS,
+            lambda token: self._client.fetch_user_tweets(
+                user_id,
+                bearer_token=token,
+                max_results=request.max_results,
+                since_id=request.since_id,
+                until_id=request.until_id,
+                pagination_token=request.pagination_token,
+            ),
+            # Posts that were read before on the same UTC day are free; the page's transaction takes them off the bill.
+            lambda page: (len(page.tweets), len(page.tweets), 0),
+            user_id=user_id,
+            fetch_run_id=fetch_run_id,
+        )
+
+    def _call(
+        self,
+        endpoint: Endpoint,
+        send: Callable[[BearerToken], Answer[T]],
+        measure: Callable[[T], tuple[int, int, int]],
+        *,
+        fetch_run_id: int | None,
+        user_id: int | None = None,
+    ) -> Reply[T]:
+        effort = _Effort()
+        while True:
+            grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id)
+            effort.calls += 1
+            effort.waited_s += grant.waited_s
+            try:
+                answer = send(grant.token)
+            except ApiError as error:
+                self.pool.settle(grant.lease, settlement_of(error))
+                self.pool.reject(grant.lease, error)
+                self._pause_or_raise(error, effort)
+                continue
+            results, posts, users = measure(answer.value)
+            self.pool.settle(
+                grant.lease,
+                Settlement(
+                    outcome=CallOutcome.OK,
+                    status=answer.status,
+                    rate_limits=answer.rate_limits,
+                    result_count=results,
+                    billed_posts=posts,
+                    billed_users=users,
+                    duration_ms=answer.duration_ms,
+                    transaction_id=answer.transaction_id,
+                ),
+            )
+            self.pool.accept(grant.lease)
+            return Reply(
+                answer.value,
+                grant.lease.call_id,
+                answer.rate_limits.answered_at or datetime.now(UTC),
+                effort.calls,
+                effort.waited_s,
+            )
+
+    def _pause_or_raise(self, error: ApiError, effort: _Effort) -> None:
+        effort.faults += not isinstance(error, TooManyRequests | TokenRejected | TokenForbidden | UsageCapped)
+        pause_s = pause_before_retry(error, effort.faults)
+        if pause_s is None:
+            error.calls, error.waited_s = effort.calls, effort.waited_s
+            raise error
+        if pause_s:
+            jittered_s = pause_s * random.uniform(0.5, 1.0)
+            logger.info("%s; trying again in %.1f s", error, jittered_s)
+            effort.waited_s += jittered_s
+            if self._stop.wait(jittered_s):
+                raise Interrupted("stopped while a call was to be tried again") from error
+
+
+def pause_before_retry(error: ApiError, faults: int) -> float | None:
+    """Decide in how many seconds a failed call is worth another try; None when it is not.
+
+    Refusals that concern the token or its window go on with another token at once, or wait in the pool. Faults of the
+    service are tried again `TRIES_ON_FAULT` times in all, with pauses that double; `faults` counts them.
+    """
+    match error:
+        case TooManyRequests() | TokenRejected() | TokenForbidden() | UsageCapped():
+            return 0.0
+        case ServerFault() | ConnectionFault() | UnreadableAnswer():
+            tries = TRIES_ON_FAULT
+        case ResourceNotFound():
+            tries = TRIES_ON_NOT_FOUND
+        case _:
+            return None
+    return min(FIRST_PAUSE_S * 2 ** (faults - 1), LONGEST_PAUSE_S) if faults < tries else None
+
+
+def settlement_of(error: ApiError) -> Settlement:
+    """Turn a failed call into what its row in `api_calls` says and what its window learns."""
+    return Settlement(
+        outcome=OUTCOMES[type(error)],
+        status=error.status,
+        rate_limits=error.rate_limits,
+        result_count=0,
+        billed_posts=0,
+        billed_users=0,
+        duration_ms=error.duration_ms,
+        transaction_id=error.transaction_id,
+        error=str(error),
+        back_off_s=FIRST_BACK_OFF_S * random.uniform(1.0, 1.25) if _leaves_us_guessing(error) else None,
+    )
+
+
+def _leaves_us_guessing(error: ApiError) -> bool:
+    """Whether a 429 came without headers that show the window, or the day's, used up."""
+    if not isinstance(error, TooManyRequests):
+        return False
+    limits = error.rate_limits
+    windows = (limits.window, limits.day) if limits else ()
+    return not any(window is not None and window.remaining == 0 for window in windows)

@@ -1,0 +1,193 @@
+"""Fetch what is missing of accounts: walk each one's timeline, each page stored before the next is asked for."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+
+from twitter_pipeline.accounts import WORDS, Account
+from twitter_pipeline.calls import Reply, XApi
+from twitter_pipeline.coverage import REACH, id_at
+from twitter_pipeline.errors import (
+    ApiError,
+    Interrupted,
+    NoTokenAvailable,
+)
+from twitter_pipeline.planning import AccountState, Walk
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import begin_account, end_account
+from twitter_pipeline.store.timelines import PageToSave, SavedPage, TimelineStore
+from twitter_pipeline.store.users import save_availability, set_tracked
+from twitter_pipeline.words import AccountOutcome
+from twitter_pipeline.x_api.parsing import TweetsPage
+from twitter_pipeline.x_api.problems import availability_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """How timelines are fetched; see the settings of the same names."""
+
+    page_size: int
+    settle: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of one account. `calls` and `waited_s` are those of a last call that gave no page."""
+
+    outcome: AccountOutcome
+    reason: str | None = None
+    calls: int = 0
+    waited_s: float = 0.0
+
+
+class HistoryFetcher:
+    """Fetches accounts side by side, in threads that all the batches of one run in this process share.
+
+    `start` begins work and `fetch` waits for it, so that whoever knows all batches can have them worked on together.
+    Setting `stop` ends all work at the next page; what was fetched is stored.
+    """
+
+    def __init__(
+        self,
+        api: XApi,
+        database: Database,
+        *,
+        fetch_run_id: int,
+        options: FetchOptions,
+        concurrency: int,
+        stop: threading.Event,
+    ) -> None:
+        self._api = api
+        self._database = database
+        self._fetch_run_id = fetch_run_id
+        self._options = options
+        self._stop = stop
+        self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="fetch")
+        self._started: dict[str, Future[AccountOutcome]] = {}
+        self._no_token: NoTokenAvailable | None = None
+
+    def start(self, accounts: Sequence[Account]) -> None:
+        """Begin to fetch accounts, in this order; those that were begun before are left alone."""
+        for account in accounts:
+            if account.request.username not in self._started:
+                self._started[account.request.username] = self._threads.submit(self._fetch_and_record, account)
+
+    def fetch(self, accounts: Sequence[Account]) -> list[AccountOutcome]:
+        """Fetch accounts and return what became of each, in order.
+
+        An account that fails is recorded and leaves the others alone. Raises Interrupted when the run is to stop and
+        NoTokenAvailable when no token can go on.
+        """
+        self.start(accounts)
+        outcomes = [self._started[account.request.username].result() for account in accounts]
+        if self._no_token is not None:
+            raise self._no_token
+        if self._stop.is_set():
+            raise Interrupted("The run was asked to stop; what was fetched is stored, running again does the rest.")
+        return outcomes
+
+    def close(self) -> None:
+        """End all work and wait for it: no thread is left that could still send a call."""
+        self._stop.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _fetch_and_record(self, account: Account) -> AccountOutcome:
+        if self._stop.is_set():
+            return AccountOutcome.PENDING
+        name = account.request.username
+        store = TimelineStore(self._database, user_id=account.user_id, fetch_run_id=self._fetch_run_id, asked_as=name)
+        begin_account(self._database, self._fetch_run_id, account.request, user_id=account.user_id)
+        ending = self._fetch_to_its_end(account, store)
+        if account.request.track_after and ending.outcome is not AccountOutcome.UNAVAILABLE:
+            set_tracked(self._database, [account.user_id], tracked=True)
+        end_account(
+            self._database,
+            self._fetch_run_id,
+            name,
+            ending.outcome,
+            reason=ending.reason,
+            stored=store.count(),
+            calls=ending.calls,
+            waited_s=ending.waited_s,
+        )
+        return ending.outcome
+
+    def _fetch_to_its_end(self, account: Account, store: TimelineStore) -> Ending:
+        try:
+            return self._walk(account, store)
+        except ApiError as error:
+            return Ending(AccountOutcome.FAILED, str(error), error.calls, error.waited_s)
+        except NoTokenAvailable as error:
+            self._no_token = error
+            return Ending(AccountOutcome.FAILED, str(error).splitlines()[0])
+        except Interrupted as error:
+            return Ending(AccountOutcome.INTERRUPTED, str(error))
+        except Exception as error:
+            # Whatever goes wrong with one account must not stop the others; the log has the traceback.
+            logger.exception("Fetching @%s failed", account.request.username)
+            return Ending(AccountOutcome.FAILED, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+
+    def _walk(self, account: Account, store: TimelineStore) -> Ending:
+        state = store.load_state()
+        walk = Walk(account.request.fetch_mode, self._options.page_size, account.tweet_count)
+        while (request := walk.next_request(state)) is not None:
+            if self._stop.is_set():
+                raise Interrupted("stopped between two pages")
+            reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
+            if (ending := self._unavailable(account, reply)) is not None:
+                return ending
+            saved = self._judge_and_save(walk, state, reply, store)
+            state = store.state_of(saved.covered, saved.unreachable)
+        return self._judge_end(account, walk, state)
+
+    def _judge_and_save(
+        self, walk: Walk, state: AccountState, reply: Reply[TweetsPage], store: TimelineStore
+    ) -> SavedPage:
+        page = reply.value
+        verdict = walk.judge(
+            state,
+            ids=[tweet.id for tweet in page.tweets],
+            next_token=page.next_token,
+            settled_below=id_at(reply.answered_at - self._options.settle),
+        )
+        return store.save_page(
+            PageToSave(
+                tweets=page.tweets,
+                verdict=verdict,
+                read_at=reply.answered_at,
+                call_id=reply.call_id,
+                calls=reply.calls,
+                waited_s=reply.waited_s,
+            )
+        )
+
+    def _unavailable(self, account: Account, reply: Reply[TweetsPage]) -> Ending | None:
+        if reply.value.tweets or reply.value.next_token:
+            return None
+        for problem in reply.value.problems:
+            availability = availability_of(problem)
+            if availability is not None:
+                save_availability(
+                    self._database, account.user_id, availability, reason=str(problem), at=reply.answered_at
+                )
+                return Ending(AccountOutcome.UNAVAILABLE, WORDS[availability], reply.calls, reply.waited_s)
+        return None
+
+    def _judge_end(self, account: Account, walk: Walk, state: AccountState) -> Ending:
+        if walk.came_out_empty:
+            counted = "an unknown number of" if account.tweet_count is None else f"{account.tweet_count:,}"
+            reason = f"X answered twice with no tweets although it counts {counted}; run again later"
+            return Ending(AccountOutcome.PARTIAL, reason)
+        beyond = account.request.fetch_mode.limit is None and bool(state.unreachable)
+        notes = [account.note, _beyond_reach(account) if beyond else None]
+        return Ending(AccountOutcome.DONE, "; ".join(filter(None, notes)) or None)
+
+
+def _beyond_reach(account: Account) -> str:
+    counted = f" of the {account.tweet_count:,} that it counts" if account.tweet_count is not None else ""
+    return f"X serves no more than the newest {REACH:,} tweets{counted}; what lies below is a known hole"

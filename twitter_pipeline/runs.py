@@ -1,0 +1,105 @@
+"""One run from opening to closing: its row, its sign of life, and its bill."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, cast
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from twitter_pipeline.prices import Prices
+from twitter_pipeline.request import FetchRequest
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import BEAT, OPEN, VANISHED, close_run, open_params
+from twitter_pipeline.tokens import Waiting
+from twitter_pipeline.words import FetchKind, RunStatus
+
+logger = logging.getLogger(__name__)
+
+BEAT_EVERY_S = 2.0
+
+
+class OpenRun:
+    """A run that this process works on. Use it as a context: it keeps a connection and a thread of its own.
+
+    The connection holds the run's lock, which the server frees when the process dies, so a killed run is known at
+    once. The thread beats every two seconds: it tells what the run waits for, and takes the lock again after an outage.
+    Leaving the context does not close the run: other processes may still work on it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        dagster_run_id: str | None,
+        kind: FetchKind,
+        requests: Sequence[FetchRequest],
+        waiting: Callable[[], Waiting | None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._params = open_params(dagster_run_id, kind, requests)
+        self._waiting = waiting
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_ended, name="heartbeat", daemon=True)
+        self._connection: Connection | None = None
+        self.id = 0
+
+    def __enter__(self) -> Self:
+        self.id = self._take_lock()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._connection is not None:
+            # The lock belongs to the session, so the connection must not go back into the pool with it.
+            self._connection.invalidate()
+            self._connection.close()
+
+    def close(self, *, status: RunStatus | None = None, error: str | None = None, prices: Prices) -> None:
+        """Close the run with what it achieved; `status` None judges by its accounts."""
+        close_run(self._database, self.id, status=status, error=error, prices=prices)
+
+    def _take_lock(self) -> int:
+        self._connection = self._database.engine.connect()
+        row = self._driver().execute(OPEN, self._params, binary=True).fetchone()
+        return cast("tuple[int]", row)[0]
+
+    def _driver(self) -> psycopg.Connection:
+        if self._connection is None:
+            raise psycopg.OperationalError("the connection of the run was lost")
+        return cast("psycopg.Connection", self._connection.connection.driver_connection)
+
+    def _beat_until_ended(self) -> None:
+        while not self._ended.wait(BEAT_EVERY_S):
+            try:
+                self._beat()
+            except (psycopg.OperationalError, DBAPIError) as error:
+                logger.warning("The run's sign of life could not be written: %s", str(error).splitlines()[0])
+                self._drop_connection()
+
+    def _beat(self) -> None:
+        if self._connection is None:
+            self._take_lock()
+        waiting = self._waiting()
+        self._driver().execute(
+            BEAT,
+            {
+                "run_id": self.id,
+                "waiting_for": waiting.endpoint.value if waiting else None,
+                "waiting_until": waiting.until if waiting else None,
+                "vanished": VANISHED,
+            },
+        )
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,133 @@
+"""The environment as values: `.env` of the project folder, and above it the variables that are set."""
+
+import logging
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TypeVar
+
+from dotenv import dotenv_values
+
+from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.prices import Prices
+from twitter_pipeline.secret import BearerToken
+
+logger = logging.getLogger(__name__)
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+BEARER_PREFIX = "TWITTER_BEARER_"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the environment decides; see `.env.example` for each variable."""
+
+    bearer_tokens: Mapping[str, BearerToken] = field(default_factory=dict[str, BearerToken])
+    api_url: str = "https://api.x.com"
+    database_url: str | None = field(default=None, repr=False)
+    dagster_home: Path = PROJECT_DIR / ".local" / "dagster"
+    dagster_port: int = 3000
+    page_size: int = 50
+    settle: timedelta = timedelta(seconds=30)
+    concurrency: int = 16
+    batch_accounts: int = 25
+    profile_max_age: timedelta = timedelta(days=7)
+    prices: Prices = field(default_factory=Prices)
+
+    @property
+    def local_dir(self) -> Path:
+        """Where everything lies that the project makes on this machine."""
+        return PROJECT_DIR / ".local"
+
+
+def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / ".env") -> Settings:
+    """Read the settings; a variable that is set in `environ` wins over the file, also when it is empty.
+
+    Raises ConfigurationError with the variable's name, never with the value of a token.
+    """
+    variables = {**_read_env_file(env_file), **environ}
+    reader = _Reader(variables)
+    defaults = Settings()
+    return Settings(
+        bearer_tokens=_bearer_tokens(variables),
+        api_url=reader.read("TWITTER_API_URL", str, defaults.api_url).rstrip("/"),
+        database_url=reader.read("DATABASE_URL", str, None),
+        dagster_home=reader.read("DAGSTER_HOME", lambda text: Path(text).expanduser().resolve(), defaults.dagster_home),
+        dagster_port=reader.read("DAGSTER_PORT", _whole(1, 65535), defaults.dagster_port),
+        page_size=reader.read("TWITTER_PAGE_SIZE", _whole(5, 100), defaults.page_size),
+        settle=timedelta(seconds=reader.read("TWITTER_SETTLE_SECONDS", _whole(0, 3600), 30)),
+        concurrency=reader.read("TWITTER_CONCURRENCY", _whole(1, 256), defaults.concurrency),
+        batch_accounts=reader.read("TWITTER_BATCH_ACCOUNTS", _whole(1, 10_000), defaults.batch_accounts),
+        profile_max_age=timedelta(days=reader.read("TWITTER_PROFILE_MAX_AGE_DAYS", _whole(0, 3650), 7)),
+        prices=Prices(
+            post_usd=reader.read("TWITTER_PRICE_POST_USD", _money, defaults.prices.post_usd),
+            user_usd=reader.read("TWITTER_PRICE_USER_USD", _money, defaults.prices.user_usd),
+        ),
+    )
+
+
+class _Reader:
+    """Reads one variable at a time; a bad value is an error that names the variable."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def read(self, name: str, convert: Callable[[str], T], default: T) -> T:
+        text = self._variables.get(name, "").strip()
+        if not text:
+            return default
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{name} is {text!r}; expected {error}") from None
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise ValueError(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return convert
+
+
+def _money(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not (amount.is_finite() and 0 <= amount <= 1000):
+        raise ValueError("an amount in US dollars, such as 0.005")
+    return amount
+
+
+def _bearer_tokens(variables: Mapping[str, str]) -> dict[str, BearerToken]:
+    tokens = {
+        name: BearerToken(value.strip())
+        for name, value in sorted(variables.items())
+        if name.startswith(BEARER_PREFIX) and len(name) > len(BEARER_PREFIX) and value.strip()
+    }
+    for name, token in tokens.items():
+        value = token.reveal()
+        if not (value.isascii() and value.isprintable() and " " not in value):
+            raise ConfigurationError(f"{name} holds blanks or characters that no bearer token has; paste it again")
+    if len(set(tokens.values())) < len(tokens):
+        first: dict[BearerToken, str] = {}
+        for name, token in tokens.items():
+            if token in first:
+                raise ConfigurationError(f"{first[token]} and {name} hold the same token; remove one of them")
+            first[token] = name
+    return tokens
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        logger.warning("%s can be read by other users of this machine; run: chmod 600 %s", path, path)
+    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None}

@@ -1,0 +1,111 @@
+"""The connection to PostgreSQL: a small pool, statements that survive a restart of the server, transactions."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, LiteralString, TypeVar, cast
+
+import psycopg
+from psycopg import Connection
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from twitter_pipeline.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+OUTAGE_SURVIVED_S = 20.0
+"""For how long a statement is tried again while the server is away: a restart takes a few seconds."""
+
+T = TypeVar("T")
+Params = Mapping[str, object] | Sequence[object]
+
+
+class Database:
+    """A pool of connections to one database. Safe to share between threads; close it when done."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.engine: Engine = _engine(url, pool_size)
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        self.engine.dispose()
+
+    def execute(self, statement: LiteralString, params: Params = ()) -> list[tuple[Any, ...]]:
+        """Run one statement as a transaction of its own and return its rows.
+
+        While the server is away it is tried again for `OUTAGE_SURVIVED_S`; whether an earlier try was committed
+        cannot be known, so statements given here must do no harm when run twice.
+        """
+        # Prepared from the first time on: most statements are few and run often.
+        return self._surviving_outages(
+            lambda connection: _rows(connection.execute(statement, params, binary=True, prepare=True))
+        )
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection]:
+        """Give a psycopg connection inside a transaction, committed at the end; an outage raises."""
+        with self._connection() as connection, connection.transaction():
+            yield connection
+
+    def _surviving_outages(self, work: Callable[[Connection], T]) -> T:
+        give_up_at = time.monotonic() + OUTAGE_SURVIVED_S
+        pause_s = 0.05
+        while True:
+            try:
+                with self._connection() as connection:
+                    return work(connection)
+            except (psycopg.OperationalError, DBAPIError) as error:
+                if not _is_outage(error) or time.monotonic() + pause_s > give_up_at:
+                    raise
+                logger.warning("The database does not answer (%s); trying again", str(error).splitlines()[0])
+            time.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, 2.0)
+
+    @contextmanager
+    def _connection(self) -> Generator[Connection]:
+        with self.engine.connect() as pooled:
+            connection = cast("Connection", pooled.connection.driver_connection)
+            try:
+                yield connection
+            finally:
+                if connection.closed:
+                    pooled.invalidate()
+
+
+def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return cursor.fetchall() if cursor.description else []
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the connection was lost or refused, as against a statement that failed."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, psycopg.OperationalError):
+        return False
+    state = cause.sqlstate
+    # 57P0x: shut down, crashed, starting up. No state: the connection itself broke. 53100, disk full, is no outage.
+    return state is None or state.startswith(("57P", "08"))
+
+
+def _engine(url: str, pool_size: int) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError(
+            "DATABASE_URL is no database URL; expected postgresql://user:password@host:5432/database"
+        ) from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            f"DATABASE_URL names {parsed.get_backend_name()}; this project needs PostgreSQL 14 or newer"
+        )
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        # Each statement is its own transaction unless one is opened; transaction() opens one.
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=60,
+        connect_args={"application_name": "twitter_pipeline", "connect_timeout": 10},
+    )

@@ -1,0 +1,90 @@
+"""Statements on `tokens`: which there are, and whether they are fit for use."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.words import TokenStatus
+
+# A token that was taken out of the environment keeps its row and its history; one that is there gets its windows, so
+# that leasing is an update and never an insert. Ordered, so that two processes that start at once cannot deadlock.
+REGISTER = """
+WITH keys AS (
+    INSERT INTO tokens (env_key)
+    SELECT key FROM unnest(%(env_keys)s::text[]) AS key
+    WHERE NOT EXISTS (SELECT FROM tokens WHERE env_key = key)
+    ORDER BY key
+    ON CONFLICT (env_key) DO NOTHING
+    RETURNING id
+), ids AS (
+    SELECT id FROM keys
+    UNION
+    SELECT id FROM tokens WHERE env_key = ANY (%(env_keys)s::text[])
+)
+INSERT INTO tokens_endpoint_rl (token_id, endpoint)
+SELECT id, endpoint FROM ids, unnest(%(endpoints)s::text[]) AS endpoint
+ORDER BY id, endpoint
+ON CONFLICT (token_id, endpoint) DO NOTHING
+"""
+
+# since stays when nothing changes: it says since when the token has been so.
+SET_STATUS = """
+UPDATE tokens
+SET status = %(status)s::token_status,
+    status_reason = %(reason)s,
+    status_until = %(until)s::timestamptz,
+    status_since = CASE WHEN status = %(status)s::token_status THEN status_since ELSE now() END
+WHERE id = %(token_id)s
+  AND (status, status_reason, status_until) IS DISTINCT FROM
+      (%(status)s::token_status, %(reason)s::text, %(until)s::timestamptz)
+"""
+
+LOAD = """
+SELECT id, env_key, status::text, status_reason, status_since, status_until
+FROM tokens
+WHERE %(env_keys)s::text[] IS NULL OR env_key = ANY (%(env_keys)s::text[])
+ORDER BY env_key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """A token by name, and whether it is fit for use."""
+
+    id: int
+    env_key: str
+    status: TokenStatus
+    reason: str | None
+    since: datetime
+    until: datetime | None
+
+    def __str__(self) -> str:
+        if self.status is TokenStatus.ACTIVE:
+            return f"{self.env_key}: active"
+        until = f", until {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
+        return f"{self.env_key}: {self.status} since {self.since:%Y-%m-%d %H:%M} UTC{until} ({self.reason})"
+
+
+def register_tokens(database: Database, env_keys: Iterable[str], endpoints: Iterable[str]) -> None:
+    """Make the rows of tokens that are new; does nothing for those that are known."""
+    # The first statement sees no row that it inserts itself: a token whose row another process has just made gets its
+    # windows in the second.
+    for _ in range(2):
+        database.execute(REGISTER, {"env_keys": sorted(env_keys), "endpoints": sorted(endpoints)})
+
+
+def save_token_status(
+    database: Database, token_id: int, status: TokenStatus, *, reason: str | None = None, until: datetime | None = None
+) -> None:
+    """Set a token's status; setting the same again changes nothing."""
+    database.execute(SET_STATUS, {"token_id": token_id, "status": status.value, "reason": reason, "until": until})
+
+
+def load_tokens(database: Database, env_keys: Sequence[str] | None = None) -> list[TokenState]:
+    """Return the tokens of these names, or all, by name."""
+    rows = database.execute(LOAD, {"env_keys": None if env_keys is None else list(env_keys)})
+    return [
+        TokenState(id=id_, env_key=env_key, status=TokenStatus(status), reason=reason, since=since, until=until)
+        for id_, env_key, status, reason, since, until in rows
+    ]

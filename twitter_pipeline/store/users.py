@@ -1,0 +1,170 @@
+"""Statements on `users`, `user_names` and `user_state`: who holds which name, and who is tracked."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from twitter_pipeline.errors import Availability
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.x_api.parsing import User
+
+# A name belongs to whoever holds it now: whoever we knew by it has another name that we do not know yet.
+FREE_NAMES = """
+UPDATE users SET username = NULL
+FROM unnest(%(ids)s::bigint[], %(usernames)s::text[]) AS seen (id, username)
+WHERE lower(users.username) = lower(seen.username) AND users.id <> seen.id
+"""
+
+SAVE_USERS = """
+INSERT INTO users AS u (
+    id, username, name, description, location, profile_image_url, created_at, protected, verified, verified_type,
+    followers_count, following_count, tweet_count, listed_count, availability, profile_read_at, raw
+)
+VALUES (
+    %(id)s, %(username)s, %(name)s, %(description)s, %(location)s, %(profile_image_url)s, %(created_at)s, %(protected)s,
+    %(verified)s, %(verified_type)s, %(followers_count)s, %(following_count)s, %(tweet_count)s, %(listed_count)s,
+    %(availability)s::availability, %(read_at)s, %(raw)s::json
+)
+ON CONFLICT (id) DO UPDATE
+SET username = excluded.username, name = excluded.name, description = excluded.description,
+    location = excluded.location, profile_image_url = excluded.profile_image_url,
+    created_at = coalesce(excluded.created_at, u.created_at), protected = excluded.protected,
+    verified = excluded.verified, verified_type = excluded.verified_type,
+    followers_count = excluded.followers_count, following_count = excluded.following_count,
+    tweet_count = excluded.tweet_count, listed_count = excluded.listed_count,
+    availability = excluded.availability, availability_reason = NULL,
+    availability_since = CASE WHEN u.availability = excluded.availability THEN u.availability_since
+                              ELSE excluded.profile_read_at END,
+    profile_read_at = excluded.profile_read_at, raw = excluded.raw
+"""
+
+END_NAMES = """
+UPDATE user_names n SET seen_until = greatest(n.seen_from, %(read_at)s)
+FROM unnest(%(ids)s::bigint[], %(usernames)s::text[]) AS seen (id, username)
+WHERE n.seen_until IS NULL
+  AND ((n.user_id = seen.id AND n.username <> seen.username)
+       OR (n.user_id <> seen.id AND lower(n.username) = lower(seen.username)))
+"""
+
+BEGIN_NAMES = """
+INSERT INTO user_names (user_id, username, seen_from)
+SELECT seen.id, seen.username, %(read_at)s
+FROM unnest(%(ids)s::bigint[], %(usernames)s::text[]) AS seen (id, username)
+WHERE NOT EXISTS (SELECT FROM user_names n WHERE n.user_id = seen.id AND n.seen_until IS NULL)
+ON CONFLICT DO NOTHING
+"""
+
+BEGIN_STATES = """
+INSERT INTO user_state (user_id) SELECT unnest(%(ids)s::bigint[]) ON CONFLICT DO NOTHING
+"""
+
+# By the name held now; else by the last one to have held it, for the case that the account was renamed since.
+FIND = """
+SELECT asked.username, found.id, found.username, found.availability::text, found.availability_reason,
+       found.tweet_count, found.profile_read_at, found.is_former_name
+FROM unnest(%(usernames)s::text[]) AS asked (username)
+CROSS JOIN LATERAL (
+    SELECT u.id, u.username, u.availability, u.availability_reason, u.tweet_count, u.profile_read_at,
+           false AS is_former_name, NULL::timestamptz AS seen_until
+    FROM users u WHERE lower(u.username) = asked.username
+    UNION ALL
+    SELECT u.id, u.username, u.availability, u.availability_reason, u.tweet_count, u.profile_read_at, true, n.seen_until
+    FROM user_names n JOIN users u ON u.id = n.user_id
+    WHERE lower(n.username) = asked.username AND lower(u.username) IS DISTINCT FROM asked.username
+    ORDER BY is_former_name, seen_until DESC NULLS FIRST
+    LIMIT 1
+) AS found
+"""
+
+SET_AVAILABILITY = """
+UPDATE users
+SET availability = %(availability)s::availability, availability_reason = %(reason)s,
+    availability_since = CASE WHEN availability = %(availability)s::availability THEN availability_since
+                              ELSE %(at)s END
+WHERE id = %(user_id)s
+"""
+
+TRACK = """
+UPDATE user_state
+SET is_tracked = %(tracked)s, tracked_since = CASE WHEN %(tracked)s THEN coalesce(tracked_since, now()) END
+WHERE user_id = ANY (%(user_ids)s::bigint[]) AND is_tracked <> %(tracked)s
+RETURNING user_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownUser:
+    """A stored account; `is_former_name` tells that it was found by a name it holds no more."""
+
+    id: int
+    username: str | None
+    availability: Availability
+    availability_reason: str | None
+    tweet_count: int | None
+    profile_read_at: datetime | None
+    is_former_name: bool = False
+
+
+def find_users(database: Database, usernames: Iterable[str]) -> dict[str, KnownUser]:
+    """Return the stored accounts of these names (lower case), by the name asked for."""
+    rows = database.execute(FIND, {"usernames": list(usernames)})
+    return {
+        asked: KnownUser(id_, username, Availability(availability), reason, tweets, read_at, former)
+        for asked, id_, username, availability, reason, tweets, read_at, former in rows
+    }
+
+
+def save_users(database: Database, users: Sequence[User], *, read_at: datetime) -> None:
+    """Write profiles as just read, with their names and an empty state for new ones; can be repeated."""
+    if not users:
+        return
+    # In the order of ids, so that two processes that save the same accounts cannot deadlock.
+    ordered = sorted(users, key=lambda user: user.id)
+    params = {
+        "ids": [user.id for user in ordered],
+        "usernames": [user.username for user in ordered],
+        "read_at": read_at,
+    }
+    with database.transaction() as connection:
+        connection.execute(FREE_NAMES, params)
+        connection.cursor().executemany(SAVE_USERS, [_profile(user, read_at) for user in ordered])
+        connection.execute(END_NAMES, params)
+        connection.execute(BEGIN_NAMES, params)
+        connection.execute(BEGIN_STATES, params)
+
+
+def save_availability(
+    database: Database, user_id: int, availability: Availability, *, reason: str | None, at: datetime
+) -> None:
+    """Write whether an account can be read; saying the same again keeps since when."""
+    database.execute(
+        SET_AVAILABILITY, {"user_id": user_id, "availability": availability.value, "reason": reason, "at": at}
+    )
+
+
+def set_tracked(database: Database, user_ids: Iterable[int], *, tracked: bool) -> set[int]:
+    """Put accounts on the watch list or take them off; return those for which this changed something."""
+    rows = database.execute(TRACK, {"user_ids": list(user_ids), "tracked": tracked})
+    return {user_id for (user_id,) in rows}
+
+
+def _profile(user: User, read_at: datetime) -> dict[str, object]:
+    return {
+        "id": user.id,
+        "username": user.username,
+        "name": user.name,
+        "description": user.description,
+        "location": user.location,
+        "profile_image_url": user.profile_image_url,
+        "created_at": user.created_at,
+        "protected": user.protected,
+        "verified": user.verified,
+        "verified_type": user.verified_type,
+        "followers_count": user.followers_count,
+        "following_count": user.following_count,
+        "tweet_count": user.tweet_count,
+        "listed_count": user.listed_count,
+        "availability": (Availability.PROTECTED if user.protected else Availability.ACTIVE).value,
+        "read_at": read_at,
+        "raw": user.raw,
+    }

@@ -1,0 +1,313 @@
+"""Statements on `tokens_endpoint_rl` and `api_calls`: lease a call, settle it, see what budget is left.
+
+How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
+
+- open: `reset_at` lies ahead. A call may be leased while `remaining > in_flight`. `remaining` is the least X has said
+  in this window, and every settled call is counted in it; a call in flight may be counted or not. So
+  `remaining - in_flight` never promises too much, and rises by itself as answers come in.
+- closed: `reset_at` is null or past. One call is leased to find out; its headers open the window.
+- A call that was leased less than `STRADDLE_S` before a window closed may reach X after its reset, so it still counts
+  as in flight then. An older one was counted in the old window; if its worker died, it is forgotten here.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.words import CallOutcome, TokenStatus
+from twitter_pipeline.x_api.endpoints import Endpoint
+from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
+
+STRADDLE_S = 10
+"""A call is connected and written within this time (the client's connect and write time-outs together)."""
+
+FIRST_BACK_OFF_S = 60
+LONGEST_BACK_OFF_S = 900
+"""Waits after a 429 that does not say until when: X advises at least 60 s (docs.x.com, "Rate limits")."""
+
+# The row lock is taken without SKIP LOCKED on purpose: a token whose row is locked for a moment is still the one whose
+# window resets soonest, and skipping it could look as if no token had budget.
+# The commit does not wait for the disk: if the server crashes right now, settle writes the row of the call again.
+LEASE = """
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
+), chosen AS (
+    SELECT w.token_id, t.env_key, t.status, clock.now, coalesce(w.reset_at > clock.now, false) AS is_open
+    FROM tokens_endpoint_rl w
+    JOIN tokens t ON t.id = w.token_id
+    CROSS JOIN clock
+    WHERE w.endpoint = %(endpoint)s
+      AND t.env_key = ANY (%(env_keys)s)
+      AND (t.status = 'active' OR (t.status = 'capped' AND t.status_until <= clock.now))
+      AND NOT coalesce(w.day_reset_at > clock.now AND w.day_remaining <= w.in_flight, false)
+      AND CASE
+          WHEN w.reset_at > clock.now THEN w.remaining > w.in_flight
+          WHEN w.reset_at IS NULL THEN w.in_flight = 0 OR w.leased_at < clock.now - %(lease_s)s * interval '1 second'
+          ELSE true
+      END
+    ORDER BY is_open DESC, w.reset_at, w.leased_at NULLS FIRST, w.token_id
+    LIMIT 1
+    FOR UPDATE OF w
+), taken AS (
+    UPDATE tokens_endpoint_rl w
+    SET in_flight = 1 + CASE WHEN chosen.is_open THEN w.in_flight ELSE (
+            SELECT count(*) FROM api_calls c
+            WHERE c.called_at > chosen.now - %(straddle_s)s * interval '1 second'
+              AND c.token_id = w.token_id AND c.endpoint = w.endpoint AND c.outcome IS NULL
+        ) END,
+        opened_at = CASE WHEN chosen.is_open THEN w.opened_at ELSE chosen.now END,
+        remaining = CASE WHEN chosen.is_open THEN w.remaining END,
+        reset_at = CASE WHEN chosen.is_open THEN w.reset_at END,
+        leased_at = chosen.now
+    FROM chosen
+    WHERE w.token_id = chosen.token_id AND w.endpoint = %(endpoint)s
+    RETURNING w.token_id
+), logged AS (
+    INSERT INTO api_calls (called_at, endpoint, token_id, user_id, fetch_run_id)
+    SELECT chosen.now, %(endpoint)s, taken.token_id, %(user_id)s::bigint, %(fetch_run_id)s::bigint
+    FROM taken, chosen
+    RETURNING id
+)
+SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.now FROM logged, chosen
+"""
+
+# Settling twice changes nothing: the second time the call has an outcome. The row of the call is inserted where a crash
+# of the server lost it. Headers count by X's own epoch: a later epoch is a new window, the same one can only shrink,
+# an earlier one is a late answer about a window that is gone. reset_at is X's reset less X's clock, from now on: at
+# most a second late (X's clock comes in whole seconds) and never early.
+SETTLE = """
+WITH clock AS (
+    SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
+), said AS (
+    SELECT clock.now,
+           %(limit)s::int AS "limit", %(remaining)s::int AS remaining, %(epoch)s::bigint AS epoch,
+           coalesce(
+               clock.now + %(resets_in_s)s::float8 * interval '1 second', to_timestamp(%(epoch)s::bigint)
+           ) AS reset_at,
+           %(day_limit)s::int AS day_limit, %(day_remaining)s::int AS day_remaining, %(day_epoch)s::bigint AS day_epoch,
+           coalesce(
+               clock.now + %(day_resets_in_s)s::float8 * interval '1 second', to_timestamp(%(day_epoch)s::bigint)
+           ) AS day_reset_at
+    FROM clock
+), logged AS (
+    INSERT INTO api_calls AS c (
+        id, called_at, endpoint, token_id, user_id, fetch_run_id, status_code, outcome, rl_limit, rl_remaining,
+        rl_reset_at, result_count, billed_posts, billed_users, duration_ms, transaction_id, error
+    )
+    SELECT %(call_id)s, %(called_at)s, %(endpoint)s, %(token_id)s, %(user_id)s::bigint, %(fetch_run_id)s::bigint,
+           %(status)s, %(outcome)s::call_outcome, said."limit", said.remaining, to_timestamp(said.epoch),
+           %(result_count)s, %(billed_posts)s, %(billed_users)s, %(duration_ms)s, %(transaction_id)s, %(error)s
+    FROM said
+    ON CONFLICT (id) DO UPDATE
+    SET status_code = excluded.status_code, outcome = excluded.outcome, rl_limit = excluded.rl_limit,
+        rl_remaining = excluded.rl_remaining, rl_reset_at = excluded.rl_reset_at,
+        result_count = excluded.result_count, billed_posts = excluded.billed_posts,
+        billed_users = excluded.billed_users, duration_ms = excluded.duration_ms,
+        transaction_id = excluded.transaction_id, error = excluded.error
+    WHERE c.outcome IS NULL
+    RETURNING c.called_at
+)
+UPDATE tokens_endpoint_rl w
+SET in_flight = greatest(0, w.in_flight - CASE
+        WHEN logged.called_at > coalesce(w.opened_at - %(straddle_s)s * interval '1 second', '-infinity') THEN 1
+        ELSE 0
+    END),
+    "limit" = CASE WHEN said.epoch >= coalesce(w.reset_epoch, 0) THEN said."limit" ELSE w."limit" END,
+    remaining = CASE
+        WHEN %(back_off_s)s::float8 IS NOT NULL THEN 0
+        WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN said.remaining
+        WHEN said.epoch = w.reset_epoch THEN least(w.remaining, said.remaining)
+        ELSE w.remaining
+    END,
+    reset_at = CASE
+        WHEN %(back_off_s)s::float8 IS NOT NULL THEN greatest(
+            said.reset_at,
+            said.now + least(%(back_off_s)s * 2 ^ least(w.refusals, 10), %(longest_s)s) * interval '1 second'
+        )
+        WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN said.reset_at
+        WHEN said.epoch = w.reset_epoch THEN least(w.reset_at, said.reset_at)
+        ELSE w.reset_at
+    END,
+    reset_epoch = greatest(w.reset_epoch, said.epoch),
+    day_limit = coalesce(said.day_limit, w.day_limit),
+    day_remaining = CASE
+        WHEN said.day_epoch > coalesce(w.day_reset_epoch, 0) THEN said.day_remaining
+        WHEN said.day_epoch = w.day_reset_epoch THEN least(w.day_remaining, said.day_remaining)
+        ELSE w.day_remaining
+    END,
+    day_reset_at = CASE
+        WHEN said.day_epoch > coalesce(w.day_reset_epoch, 0) THEN said.day_reset_at
+        WHEN said.day_epoch = w.day_reset_epoch THEN least(w.day_reset_at, said.day_reset_at)
+        ELSE w.day_reset_at
+    END,
+    day_reset_epoch = greatest(w.day_reset_epoch, said.day_epoch),
+    refusals = CASE WHEN %(back_off_s)s::float8 IS NOT NULL THEN w.refusals + 1
+                    WHEN %(outcome)s = 'ok' THEN 0 ELSE w.refusals END,
+    observed_at = CASE WHEN said.epoch IS NULL THEN w.observed_at ELSE said.now END
+FROM said, logged
+WHERE w.token_id = %(token_id)s AND w.endpoint = %(endpoint)s
+"""
+
+BUDGET = """
+SELECT t.env_key, t.status::text, t.status_until,
+       coalesce(%(now)s::timestamptz, clock_timestamp()) AS now,
+       w."limit", w.remaining, w.reset_at, w.day_limit, w.day_remaining, w.day_reset_at, w.in_flight, w.leased_at
+FROM tokens_endpoint_rl w
+JOIN tokens t ON t.id = w.token_id
+WHERE w.endpoint = %(endpoint)s AND t.env_key = ANY (%(env_keys)s)
+ORDER BY t.env_key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to send one call with one token; also the row in `api_calls` that it will be settled on."""
+
+    call_id: int
+    token_id: int
+    env_key: str
+    endpoint: Endpoint
+    called_at: datetime
+    user_id: int | None
+    fetch_run_id: int | None
+    was_capped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a leased call."""
+
+    outcome: CallOutcome
+    status: int | None = None
+    rate_limits: RateLimits | None = None
+    result_count: int | None = None
+    billed_posts: int | None = None
+    billed_users: int | None = None
+    duration_ms: int | None = None
+    transaction_id: str | None = None
+    error: str | None = None
+    back_off_s: float | None = None
+    """Set on a 429 whose headers do not say that the window is used up: for how long to leave the token alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """What is known of a token's window at an endpoint; `now` is the database's time it was read at."""
+
+    env_key: str
+    status: TokenStatus
+    status_until: datetime | None
+    now: datetime
+    limit: int | None
+    remaining: int | None
+    reset_at: datetime | None
+    day_limit: int | None
+    day_remaining: int | None
+    day_reset_at: datetime | None
+    in_flight: int
+    leased_at: datetime | None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the token may be leased as far as its status goes."""
+        lifted = self.status_until is not None and self.status_until <= self.now
+        return self.status is TokenStatus.ACTIVE or (self.status is TokenStatus.CAPPED and lifted)
+
+    def exhausted_until(self, *, lease_s: float) -> datetime | None:
+        """Return when the last of its used-up windows resets; None while an answer may free a call sooner.
+
+        Calls that were leased longer than `lease_s` ago will not be answered: their workers died.
+        """
+        answers_come = self.leased_at is not None and self.leased_at > self.now - timedelta(seconds=lease_s)
+        in_flight = 0 if answers_come else self.in_flight
+        resets = [
+            reset_at
+            for remaining, reset_at in ((self.remaining, self.reset_at), (self.day_remaining, self.day_reset_at))
+            if remaining is not None and remaining <= in_flight and reset_at is not None and reset_at > self.now
+        ]
+        return max(resets, default=None)
+
+
+def lease_call(
+    database: Database,
+    endpoint: Endpoint,
+    env_keys: list[str],
+    *,
+    lease_s: float,
+    user_id: int | None = None,
+    fetch_run_id: int | None = None,
+    now: datetime | None = None,
+) -> Lease | None:
+    """Take the right to one call from the token whose window resets soonest; None when no token has budget.
+
+    One atomic statement: any number of threads, processes and machines may ask at once. `lease_s` is the longest a
+    call can last; a first call on an unknown window that has not been settled by then is given up. `now` is the
+    server's time unless a test says otherwise.
+    """
+    rows = database.execute(
+        LEASE,
+        {
+            "endpoint": endpoint.value,
+            "env_keys": env_keys,
+            "user_id": user_id,
+            "fetch_run_id": fetch_run_id,
+            "lease_s": lease_s,
+            "straddle_s": STRADDLE_S,
+            "now": now,
+        },
+    )
+    if not rows:
+        return None
+    call_id, token_id, env_key, status, called_at = rows[0]
+    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, status == TokenStatus.CAPPED)
+
+
+def settle_call(database: Database, lease: Lease, settlement: Settlement, *, now: datetime | None = None) -> None:
+    """Write what became of a call, and correct the window by what X said; settling twice changes nothing."""
+    limits = settlement.rate_limits or RateLimits()
+    window, day = limits.window, limits.day
+    database.execute(
+        SETTLE,
+        {
+            "call_id": lease.call_id,
+            "called_at": lease.called_at,
+            "endpoint": lease.endpoint.value,
+            "token_id": lease.token_id,
+            "user_id": lease.user_id,
+            "fetch_run_id": lease.fetch_run_id,
+            "status": settlement.status,
+            "outcome": settlement.outcome.value,
+            "result_count": settlement.result_count,
+            "billed_posts": settlement.billed_posts,
+            "billed_users": settlement.billed_users,
+            "duration_ms": settlement.duration_ms,
+            "transaction_id": settlement.transaction_id,
+            "error": settlement.error,
+            "limit": window.limit if window else None,
+            "remaining": window.remaining if window else None,
+            "epoch": window.reset_epoch if window else None,
+            "resets_in_s": _resets_in_s(window, limits.answered_at),
+            "day_limit": day.limit if day else None,
+            "day_remaining": day.remaining if day else None,
+            "day_epoch": day.reset_epoch if day else None,
+            "day_resets_in_s": _resets_in_s(day, limits.answered_at),
+            "back_off_s": settlement.back_off_s,
+            "longest_s": LONGEST_BACK_OFF_S,
+            "straddle_s": STRADDLE_S,
+            "now": now,
+        },
+    )
+
+
+def load_windows(
+    database: Database, endpoint: Endpoint, env_keys: list[str], *, now: datetime | None = None
+) -> list[WindowState]:
+    """Return what is known of these tokens' windows at an endpoint, by name."""
+    rows = database.execute(BUDGET, {"endpoint": endpoint.value, "env_keys": env_keys, "now": now})
+    return [WindowState(env_key, TokenStatus(status), *rest) for env_key, status, *rest in rows]
+
+
+def _resets_in_s(window: RateLimitWindow | None, answered_at: datetime | None) -> float | None:
+    if window is None or answered_at is None:
+        return None
+    return window.reset_epoch - answered_at.timestamp()

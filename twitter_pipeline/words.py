@@ -1,0 +1,58 @@
+"""The words of the tables' enums, as in `sql/00_enums.sql` (a test compares them)."""
+
+from enum import StrEnum
+
+
+class TokenStatus(StrEnum):
+    """Whether a token is fit for use."""
+
+    ACTIVE = "active"
+    INVALID = "invalid"
+    REVOKED = "revoked"
+    CAPPED = "capped"
+
+
+class CallOutcome(StrEnum):
+    """What became of one call."""
+
+    OK = "ok"
+    BAD_REQUEST = "bad_request"
+    TOKEN_REJECTED = "token_rejected"  # noqa: S105 a word, not a secret
+    TOKEN_FORBIDDEN = "token_forbidden"  # noqa: S105 a word, not a secret
+    USAGE_CAPPED = "usage_capped"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    RESOURCE_FORBIDDEN = "resource_forbidden"
+    RESOURCE_NOT_FOUND = "resource_not_found"
+    SERVER_FAULT = "server_fault"
+    CONNECTION_FAULT = "connection_fault"
+    UNREADABLE_ANSWER = "unreadable_answer"
+
+
+class FetchKind(StrEnum):
+    """Why a run was started."""
+
+    HISTORY = "history"
+    INCREMENTAL = "incremental"
+    BACKFILL = "backfill"
+    RECONCILE = "reconcile"
+
+
+class RunStatus(StrEnum):
+    """How a run stands; all but RUNNING are final."""
+
+    RUNNING = "running"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class AccountOutcome(StrEnum):
+    """What became of one account in one run."""
+
+    PENDING = "pending"
+    DONE = "done"
+    PARTIAL = "partial"
+    UNAVAILABLE = "unavailable"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
