@@ -1,0 +1,80 @@
+"""The job `fetch_tweets`: resolve the names, fetch each batch, finish the run."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from twitter_pipeline.accounts import Account
+from twitter_pipeline.orchestration.reports import describe_accounts, describe_run, failure_of, tell
+from twitter_pipeline.orchestration.requests import request_config
+from twitter_pipeline.request import read_request
+from twitter_pipeline.session import FetchSession
+from twitter_pipeline.words import AccountOutcome
+
+Batch = list[dict[str, Any]]
+"""Accounts as plain values, so that a stored output can be read by a later version."""
+
+
+@dg.op(out=dg.DynamicOut(Batch), description="Look up the names, 100 a call, and deal the accounts to batches.")
+def resolve_users(
+    context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession]
+) -> Iterator[dg.DynamicOutput[Batch]]:
+    """Yield one batch an account while they are few, else a few balanced batches."""
+    batches = x_api.resolve()
+    absent = [report for report in x_api.account_reports() if report.outcome is not AccountOutcome.PENDING]
+    tell(context.log, absent)
+    for number, batch in enumerate(batches, start=1):
+        key = batch[0].request.username if len(batch) == 1 else f"batch_{number:03}"
+        yield dg.DynamicOutput([_as_values(account) for account in batch], mapping_key=key)
+
+
+@dg.op(description="Fetch what is missing of each account in the batch, each page stored before the next is asked for.")
+def fetch_timelines(context: dg.OpExecutionContext, batch: Batch, x_api: dg.ResourceParam[FetchSession]) -> int:
+    """Return the number of tweets fetched; raise a Failure when accounts are left unfinished."""
+    reports = x_api.fetch([_as_account(values) for values in batch])
+    tell(context.log, reports)
+    if (failure := failure_of(reports)) is not None:
+        raise failure
+    context.add_output_metadata(describe_accounts(reports))
+    return sum(report.tweets_fetched for report in reports)
+
+
+@dg.op(description="Close the run in fetch_runs and show what it achieved.")
+def finish_run(context: dg.OpExecutionContext, fetched: list[int], x_api: dg.ResourceParam[FetchSession]) -> None:
+    """Close the run as its accounts came out; a name that could not be looked up fails it here."""
+    report = x_api.finish()
+    context.add_output_metadata(describe_run(report))
+    if (failure := failure_of(report.account_reports)) is not None:
+        raise failure
+
+
+@dg.job(
+    config=request_config,
+    executor_def=dg.in_process_executor,
+    description=(
+        "Download what is missing of the requested accounts. Paste the request after `request:`; launching it again "
+        "fetches only what is new or was not reached."
+    ),
+)
+def fetch_tweets() -> None:
+    """Resolve, fan out, finish."""
+    finish_run(resolve_users().map(fetch_timelines).collect())
+
+
+def _as_values(account: Account) -> dict[str, Any]:
+    return {
+        "request": account.request.as_json(),
+        "user_id": account.user_id,
+        "tweet_count": account.tweet_count,
+        "note": account.note,
+    }
+
+
+def _as_account(values: dict[str, Any]) -> Account:
+    return Account(
+        request=read_request([values["request"]])[0],
+        user_id=values["user_id"],
+        tweet_count=values["tweet_count"],
+        note=values["note"],
+    )

@@ -1,0 +1,45 @@
+"""The request in a run's config: what the Launchpad takes, and what the ops get."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from twitter_pipeline.request import EXAMPLE, FetchRequest, parse_request, read_request
+from twitter_pipeline.words import FetchKind
+
+REQUEST_HELP = (
+    "The accounts to fetch: paste the JSON list after `request:`. Each entry has `username` (with or without @), "
+    "`fetch_mode` (`full`: everything X gives; `limit:N`: the newest N; default full) and `track_after` (watch the "
+    "account from then on; default false)."
+)
+
+
+def requests_of_run(run_config: Mapping[str, Any]) -> tuple[FetchRequest, ...]:
+    """Read the request of a run's config; raise InvalidRequest with every mistake in it.
+
+    The list itself, or its JSON as text, as a YAML block or a quoted string holds it.
+    """
+    given: object = run_config.get("request", EXAMPLE)
+    return parse_request(given) if isinstance(given, str) else read_request(given)
+
+
+@dg.config_mapping(
+    config_schema={
+        "request": dg.Field(dg.Any, default_value=EXAMPLE, is_required=False, description=REQUEST_HELP),
+    }
+)
+def request_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse a bad request before a run exists. The ops need no config: they read the request from the run."""
+    requests_of_run(config)
+    return {}
+
+
+def run_config_for(requests: Sequence[FetchRequest]) -> dict[str, Any]:
+    """Return the run config of `fetch_tweets` for a request."""
+    return {"request": [request.as_json() for request in requests]}
+
+
+def tags_for(requests: Sequence[FetchRequest], *, kind: FetchKind) -> dict[str, str]:
+    """Return the tags that name a run's kind and size in the run list."""
+    return {"twitter_pipeline/kind": kind.value, "twitter_pipeline/accounts": str(len(requests))}

@@ -1,0 +1,73 @@
+"""Resources: the database, and the run that calls the X API, as the steps of one run share them."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+
+# The base of public ConfigurableResource, for a resource that yields a plain object instead of itself.
+from dagster._config.pythonic_config import ConfigurableResourceFactory
+
+from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.orchestration.requests import requests_of_run
+from twitter_pipeline.session import FetchSession
+from twitter_pipeline.settings import Settings, load_settings
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.schema import require_current
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDatabase:
+    """The open database and the settings that go with it."""
+
+    database: Database
+    settings: Settings
+
+
+class DatabaseResource(ConfigurableResourceFactory[OpenDatabase]):
+    """The database with the tables, as the environment names it; nothing of it is in the run's config."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> OpenDatabase:
+        """Open the database that the environment names."""
+        settings = load_settings(os.environ)
+        if settings.database_url is None:
+            raise ConfigurationError(
+                "DATABASE_URL is not set. Start Dagster with `make up`, which sets it, or set it in .env"
+            )
+        return OpenDatabase(Database(settings.database_url), settings)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[OpenDatabase]:
+        """Hold the database open while a run or a tick needs it; refuse one whose schema is missing or old."""
+        opened = self.create_resource(context)
+        try:
+            require_current(opened.database.engine)
+            yield opened
+        finally:
+            opened.database.close()
+
+
+class XApiResource(ConfigurableResourceFactory[FetchSession]):
+    """The X API behind the token pool, and the run that calls it: opened with the run, closed with it."""
+
+    database: dg.ResourceDependency[OpenDatabase]
+
+    def create_resource(self, context: dg.InitResourceContext) -> FetchSession:
+        """Make the session of the run that the context belongs to."""
+        run = context.run
+        if run is None:
+            raise ConfigurationError("the X API resource works inside a run only")
+        return FetchSession(
+            self.database.settings,
+            self.database.database,
+            dagster_run_id=run.run_id,
+            requests=requests_of_run(run.run_config),
+        )
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[FetchSession]:
+        """Hold the session open during the run; leaving it ends all calls and closes the run in `fetch_runs`."""
+        with self.create_resource(context) as session:
+            yield session

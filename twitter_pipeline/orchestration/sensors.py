@@ -1,0 +1,48 @@
+"""Sensors that close what a run could not close itself."""
+
+import dagster as dg
+
+from twitter_pipeline.orchestration.resources import OpenDatabase
+from twitter_pipeline.store.runs import close_run, close_vanished_runs, load_run
+from twitter_pipeline.words import RunStatus
+
+
+def close_with_dagster(dagster_run: dg.DagsterRun, database: OpenDatabase, status: RunStatus, error: str) -> None:
+    """Close a run in `fetch_runs` that Dagster says has ended; one that closed itself stays as it is."""
+    report = load_run(database.database, dagster_run_id=dagster_run.run_id)
+    if report is not None and report.status is RunStatus.RUNNING:
+        close_run(database.database, report.id, status=status, error=error, prices=database.settings.prices)
+
+
+@dg.run_failure_sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def close_failed_runs(context: dg.RunFailureSensorContext, database: dg.ResourceParam[OpenDatabase]) -> None:
+    """Close runs whose process died or whose steps broke before they could."""
+    message = context.failure_event.message or "the run failed"
+    close_with_dagster(context.dagster_run, database, RunStatus.FAILED, message)
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.CANCELED,
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def close_cancelled_runs(context: dg.RunStatusSensorContext, database: dg.ResourceParam[OpenDatabase]) -> None:
+    """Close runs that were cancelled before they could do so themselves."""
+    close_with_dagster(context.dagster_run, database, RunStatus.CANCELLED, "cancelled in Dagster")
+
+
+@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def reconcile_runs(context: dg.SensorEvaluationContext, database: dg.ResourceParam[OpenDatabase]) -> dg.SkipReason:
+    """Close runs that nobody works on any more, here and in Dagster: after a crash of the machine nothing else does."""
+    closed = fail_vanished_runs(context.instance, database)
+    return dg.SkipReason(f"closed {len(closed)} vanished runs" if closed else "every running run is alive")
+
+
+def fail_vanished_runs(instance: dg.DagsterInstance, database: OpenDatabase) -> list[str]:
+    """Close vanished runs in `fetch_runs` and report them to Dagster as failed; return their Dagster run ids."""
+    vanished = close_vanished_runs(database.database, prices=database.settings.prices)
+    for run_id in vanished:
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, "The process of this run is gone; what it fetched is stored.")
+    return vanished

@@ -1,0 +1,174 @@
+"""One run in one process: resolve the names, fetch the accounts, close the run, whatever happens."""
+
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from twitter_pipeline.accounts import Absence, Account, Resolver
+from twitter_pipeline.calls import XApi
+from twitter_pipeline.errors import Interrupted, NoTokenAvailable, PipelineError
+from twitter_pipeline.history import FetchOptions, HistoryFetcher
+from twitter_pipeline.planning import deal_batches, expected_pages
+from twitter_pipeline.request import FetchRequest
+from twitter_pipeline.runs import OpenRun
+from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import AccountReport, RunReport, end_account, load_accounts, load_run, save_accounts
+from twitter_pipeline.tokens import TokenPool
+from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
+from twitter_pipeline.x_api.client import XApiClient
+
+
+class FetchSession:
+    """Everything that the steps of a run share in one process. Use it as a context.
+
+    Leaving the context ends all work and closes the run: as cancelled when it was interrupted, as failed when a step
+    broke, else as its accounts came out.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        *,
+        requests: Sequence[FetchRequest],
+        dagster_run_id: str | None = None,
+        kind: FetchKind = FetchKind.HISTORY,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._requests = requests
+        self._stop = threading.Event()
+        self._broken: tuple[RunStatus, str] | None = None
+        self._resources = ExitStack()
+        # A connection a thread would be idle while X answers: half as many serve them.
+        self._client = XApiClient(settings.api_url, max_connections=settings.concurrency)
+        pool = TokenPool(database, settings.bearer_tokens, lease_s=self._client.longest_call_s, stop=self._stop)
+        self._api = XApi(self._client, pool, stop=self._stop)
+        self._run = OpenRun(
+            database, dagster_run_id=dagster_run_id, kind=kind, requests=requests, waiting=lambda: pool.waiting
+        )
+        self._fetcher: HistoryFetcher | None = None
+
+    def __enter__(self) -> Self:
+        self._resources.enter_context(self._client)
+        self._resources.enter_context(self._run)
+        self._fetcher = HistoryFetcher(
+            self._api,
+            self._database,
+            fetch_run_id=self._run.id,
+            options=FetchOptions(page_size=self._settings.page_size, settle=self._settings.settle),
+            concurrency=self._settings.concurrency,
+            stop=self._stop,
+        )
+        self._resources.callback(self._close_run)
+        self._resources.callback(self._fetcher.close)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    @property
+    def fetch_run_id(self) -> int:
+        """The run's id in `fetch_runs`."""
+        return self._run.id
+
+    def resolve(self) -> list[list[Account]]:
+        """Resolve the request's names and deal the accounts to batches; those that cannot be had are recorded.
+
+        Raises PipelineError when no name could be looked up for a reason that is not the account's.
+        """
+        with self._noting_what_breaks():
+            save_accounts(self._database, self._run.id, self._requests)
+            resolver = Resolver(
+                self._api,
+                self._database,
+                fetch_run_id=self._run.id,
+                profile_max_age=self._settings.profile_max_age,
+                now=datetime.now(UTC),
+            )
+            resolution = resolver.resolve(self._requests)
+            for absence in resolution.absences:
+                self._record(absence)
+        accounts = resolution.accounts
+        pages = [
+            expected_pages(each.request.fetch_mode, each.tweet_count, page_size=self._settings.page_size)
+            for each in accounts
+        ]
+        dealt = deal_batches(pages, per_batch=self._settings.batch_accounts)
+        batches = [[accounts[position] for position in batch] for batch in dealt]
+        for batch in batches:
+            # All batches are worked on from now on, by the same threads: a later step finds its accounts under way.
+            self._started.start(batch)
+        return batches
+
+    def fetch(self, accounts: Sequence[Account]) -> list[AccountReport]:
+        """Fetch what is missing of these accounts, side by side, and return what became of each, by name.
+
+        Raises Interrupted when the run is to stop, NoTokenAvailable when no token can go on.
+        """
+        with self._noting_what_breaks():
+            self._started.fetch(accounts)
+        names = {account.request.username for account in accounts}
+        return [report for report in self.account_reports() if report.username in names]
+
+    def account_reports(self) -> tuple[AccountReport, ...]:
+        """Return what became of the run's accounts up to now, by name."""
+        return load_accounts(self._database, self._run.id)
+
+    def finish(self) -> RunReport:
+        """Close the run as its accounts came out, and return what it achieved."""
+        self._close_run()
+        report = load_run(self._database, run_id=self._run.id)
+        if report is None:
+            raise PipelineError(f"run {self._run.id} has no row in fetch_runs any more")
+        return report
+
+    @property
+    def _started(self) -> HistoryFetcher:
+        if self._fetcher is None:
+            raise PipelineError("a session is used inside its context")
+        return self._fetcher
+
+    def _record(self, absence: Absence) -> None:
+        outcome = AccountOutcome.FAILED if absence.availability is None else AccountOutcome.UNAVAILABLE
+        end_account(
+            self._database,
+            self._run.id,
+            absence.request.username,
+            outcome,
+            reason=absence.reason,
+            user_id=absence.user_id,
+        )
+
+    def _close_run(self) -> None:
+        status, error = self._broken or (None, None)
+        self._run.close(status=status, error=error, prices=self._settings.prices)
+
+    @contextmanager
+    def _noting_what_breaks(self) -> Generator[None]:
+        """Remember how a step broke off, so that the run is closed as that; end all other work."""
+        try:
+            yield
+        except NoTokenAvailable as error:
+            self._broken = (RunStatus.FAILED, str(error))
+            raise
+        except Exception as error:
+            cancelled = isinstance(error, Interrupted)
+            self._broken = (
+                (RunStatus.CANCELLED, "stopped on request")
+                if cancelled
+                else (RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            )
+            self._stop.set()
+            raise
+        except BaseException:
+            # Ctrl-C, or Dagster's own interruption of the step.
+            self._broken = (RunStatus.CANCELLED, "stopped on request")
+            self._stop.set()
+            raise
