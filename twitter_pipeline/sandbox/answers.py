@@ -1,0 +1,407 @@
+"""The answers to calls that were let through: users, timelines, tweets, search, usage."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from twitter_pipeline.sandbox import problems
+from twitter_pipeline.sandbox import windows as at
+from twitter_pipeline.sandbox.accounts import Account
+from twitter_pipeline.sandbox.faults import FaultKind, Faults
+from twitter_pipeline.sandbox.pages import TOP, Position, position_in, token_of
+from twitter_pipeline.sandbox.parameters import Refused, instant
+from twitter_pipeline.sandbox.problems import Problem, invalid_value
+from twitter_pipeline.sandbox.rendering import WrittenPage, body_of
+from twitter_pipeline.sandbox.search_query import read_query
+from twitter_pipeline.sandbox.snowflakes import EPOCH_MS, first_id_at
+from twitter_pipeline.sandbox.tweets import Tweet
+from twitter_pipeline.sandbox.vocabulary import Selection, selection_of
+from twitter_pipeline.sandbox.world import World, WrittenIds, count_below
+
+_JSON: Final = "application/json; charset=utf-8"
+_WEEK_S: Final = 7 * 86_400.0
+_SEARCH_LAG_S: Final = 30.0
+_LASTING_AFTER_S: Final = 2 * 86_400.0
+"""Polls close a day after they were opened; nothing else in a tweet of the sandbox changes."""
+
+_REACH_WITHOUT_REPLIES: Final = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body with its status, and what of it is charged."""
+
+    status: int
+    body: bytes
+    post_ids: tuple[int, ...] = ()
+    user_ids: tuple[int, ...] = ()
+    content_type: str = _JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: what is asked, when, and what is to go wrong with it."""
+
+    endpoint: str
+    parameters: Mapping[str, str]
+    now: float
+    number: int
+    fault: FaultKind | None
+    faults: Faults
+
+    def having(self, parameters: Mapping[str, str]) -> "Call":
+        """Give the call with its checked parameters."""
+        return replace(self, parameters=parameters)
+
+    def selection(self, *, of_users: bool = False) -> Selection:
+        """Give the fields it chose."""
+        return selection_of(self.parameters, of_users=of_users)
+
+    def listed(self, name: str) -> list[str]:
+        """Give a parameter that is a list, each value once."""
+        return list(dict.fromkeys(self.parameters[name].split(",")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """The ids asked for: above `since`, below `until`."""
+
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A stretch of an account's ids, oldest first, and whether there are more on either side."""
+
+    start: int
+    stop: int
+    older: bool
+    newer: bool
+
+
+class Answers:
+    """Answers from a world."""
+
+    def __init__(self, world: World, *, reach: int, visibility_delay_s: float, search_retweets: bool) -> None:
+        self._world = world
+        self._reach = reach
+        self._visibility_delay_s = visibility_delay_s
+        self._search_retweets = search_retweets
+        self._by_endpoint: Mapping[str, Callable[[Call], Answer]] = {
+            at.USERS_BY: self._users_by,
+            at.USERS: self._users,
+            at.USER_BY_NAME: self._user_by_name,
+            at.USER: self._user,
+            at.USER_TWEETS: self._timeline,
+            at.TWEETS: self._tweets,
+            at.TWEET: self._tweet,
+            at.SEARCH_RECENT: self._search,
+            at.SEARCH_ALL: self._search,
+            at.USAGE: self._usage,
+        }
+
+    def answer(self, call: Call) -> Answer:
+        """Answer a call whose parameters were checked, or raise `Refused`."""
+        return self._by_endpoint[call.endpoint](call)
+
+    # Users
+
+    def _users_by(self, call: Call) -> Answer:
+        names = call.listed("usernames")
+        return self._lookup(call, "usernames", {name: self._world.account_named(name) for name in names})
+
+    def _users(self, call: Call) -> Answer:
+        ids = call.listed("ids")
+        return self._lookup(call, "ids", {user_id: self._world.account_with(int(user_id)) for user_id in ids})
+
+    def _user_by_name(self, call: Call) -> Answer:
+        name = call.parameters["username"]
+        return self._lookup(call, "username", {name: self._world.account_named(name)}, single=True)
+
+    def _user(self, call: Call) -> Answer:
+        user_id = call.parameters["id"]
+        return self._lookup(call, "id", {user_id: self._world.account_with(int(user_id))}, single=True)
+
+    def _lookup(
+        self, call: Call, parameter: str, found: Mapping[str, Account | None], *, single: bool = False
+    ) -> Answer:
+        selection = call.selection(of_users=True)
+        accounts = [account for account in found.values() if account and account.availability != "suspended"]
+        accounts = list({account.user_id: account for account in accounts}.values())
+        errors = [
+            problems.missing("user", parameter, value) if account is None else problems.suspended(parameter, value)
+            for value, account in found.items()
+            if account is None or account.availability == "suspended"
+        ]
+        renderer = self._world.renderer_for(selection)
+        tweets = self._expanded_tweets(accounts, selection)
+        now_ms = int(call.now * 1000)
+        members = renderer.users(accounts, user_of=self._world.user_of, tweets=tweets, now_ms=now_ms)
+        if single and "data" in members:
+            members["data"] = members["data"][1:-1]
+        if errors:
+            members["errors"] = orjson.dumps(errors)
+        return Answer(200, body_of(members), user_ids=tuple(account.user_id for account in accounts))
+
+    def _expanded_tweets(self, accounts: Sequence[Account], selection: Selection) -> list[Tweet]:
+        names = [name for name in ("most_recent_tweet_id", "pinned_tweet_id") if name in selection.expansions]
+        if not names:
+            return []
+        users = [self._world.user_of(account) for account in accounts if account.availability == "active"]
+        ids = {int(user[name]): None for user in users for name in names if name in user}
+        return [tweet for tweet_id in ids if (tweet := self._world.tweet_with(tweet_id))]
+
+    # Timelines
+
+    def _timeline(self, call: Call) -> Answer:
+        user_id = call.parameters["id"]
+        account = self._world.account_with(int(user_id))
+        if account is None:
+            return _only_errors(problems.missing("user", "id", user_id))
+        if account.availability == "suspended":
+            return _only_errors(problems.suspended("id", user_id))
+        if account.availability == "protected":
+            return _only_errors(problems.not_authorized("user", "id", user_id))
+        listing = f"{call.endpoint}/{user_id}"
+        position = _position(call, listing, "pagination_token")
+        ids = self._visible(account, call)
+        page = self._cut(call, ids, position)
+        if call.fault == "empty_answer":
+            return _empty()
+        if call.fault == "empty_page" and page.stop > page.start:
+            return _empty(next_token=token_of(position, listing))
+        meta: dict[str, Any] = {}
+        if page.older:
+            meta["next_token"] = token_of(Position("older", ids[page.start]), listing)
+        if page.newer:
+            newest = ids[page.stop - 1] if page.stop else 0
+            meta["previous_token"] = token_of(Position("newer", newest), listing)
+        return _paged(self._written(call, account, ids, page), meta)
+
+    def _written(self, call: Call, account: Account, ids: Sequence[int], page: _Page) -> WrittenPage:
+        """Write the tweets of a page, or take them as written before when nothing in them can have changed."""
+        renderer = self._world.renderer_for(call.selection())
+        lasting = (
+            isinstance(ids, WrittenIds)
+            and not renderer.selection.brings_users
+            and call.fault != "out_of_order"
+            and "exclude" not in call.parameters
+            and page.stop > page.start
+            and account.created_ms(page.stop - 1) < (call.now - _LASTING_AFTER_S) * 1000
+        )
+        place = (account, account.username_at(call.now), page.start, page.stop)
+        if lasting and (kept := renderer.kept(place)):
+            return kept
+        written = self._write(call, _without(call, self._world.tweets_in(ids, page.start, page.stop)[::-1]))
+        if lasting:
+            renderer.keep(place, written)
+        return written
+
+    def _visible(self, account: Account, call: Call) -> Sequence[int]:
+        """Give the ids that can be seen by now, oldest first."""
+        ids = self._world.existing(account, call.now - self._visibility_delay_s)
+        if not call.faults.late_rate:
+            return ids
+        fresh = count_below(ids, first_id_at(int((call.now - call.faults.late_s) * 1000)))
+        kept = [tweet_id for tweet_id in ids[fresh:] if not call.faults.is_late(tweet_id)]
+        return ids if len(kept) == len(ids) - fresh else [*ids[max(0, fresh - self._reach) : fresh], *kept]
+
+    def _cut(self, call: Call, ids: Sequence[int], position: Position) -> _Page:
+        """Find the page of a timeline: the reach first, then what was asked for, then one page of that."""
+        excluded = call.parameters.get("exclude", "").split(",")
+        reach = min(self._reach, _REACH_WITHOUT_REPLIES) if "replies" in excluded else self._reach
+        bounds = _bounds(call)
+        least = max(0, len(ids) - reach, count_below(ids, bounds.since + 1))
+        most = max(least, count_below(ids, bounds.until))
+        size = _size(call)
+        if position.direction == "newer":
+            start = max(least, count_below(ids, position.tweet_id + 1))
+            stop = min(most, start + size)
+            return _Page(start, stop, older=start > least, newer=stop < most)
+        stop = max(least, min(most, count_below(ids, position.tweet_id)))
+        if call.fault == "duplicates" and least < stop < most:
+            stop += 1
+        start = max(least, stop - size)
+        return _Page(start, stop, older=start > least, newer=stop < most)
+
+    def _write(self, call: Call, tweets: Sequence[Tweet]) -> WrittenPage:
+        """Write the tweets of a page and what belongs to them."""
+        if call.fault == "out_of_order" and len(tweets) > 1:
+            tweets = [*tweets[1:], tweets[0]]
+        renderer = self._world.renderer_for(call.selection())
+        members = renderer.page(tweets, user_of=self._world.user_of, now_ms=int(call.now * 1000))
+        return WrittenPage(tuple(tweet.id for tweet in tweets), members)
+
+    # Tweets
+
+    def _tweets(self, call: Call) -> Answer:
+        return self._tweet_lookup(call, "ids", call.listed("ids"))
+
+    def _tweet(self, call: Call) -> Answer:
+        return self._tweet_lookup(call, "id", [call.parameters["id"]])
+
+    def _tweet_lookup(self, call: Call, parameter: str, ids: Sequence[str]) -> Answer:
+        tweets: list[Tweet] = []
+        errors: list[Problem] = []
+        for tweet_id in ids:
+            tweet = self._world.tweet_with(int(tweet_id))
+            if tweet is None or tweet.author.availability == "missing":
+                errors.append(problems.missing("tweet", parameter, tweet_id))
+            elif tweet.author.availability == "suspended":
+                errors.append(problems.suspended(parameter, tweet_id))
+            elif tweet.author.availability == "protected":
+                errors.append(problems.not_authorized("tweet", parameter, tweet_id))
+            else:
+                tweets.append(tweet)
+        renderer = self._world.renderer_for(call.selection())
+        members = renderer.page(tweets, user_of=self._world.user_of, now_ms=int(call.now * 1000), problems=errors)
+        if parameter == "id" and "data" in members:
+            members["data"] = members["data"][1:-1]
+        return Answer(200, body_of(members), post_ids=tuple(tweet.id for tweet in tweets))
+
+    # Search
+
+    def _search(self, call: Call) -> Answer:
+        self._refuse_search(call)
+        query = read_query(call.parameters["query"])
+        if isinstance(query, str):
+            raise Refused(invalid_value(f"the sandbox knows no search term [{query}]", query=call.parameters["query"]))
+        listing = f"{call.endpoint}/{call.parameters['query']}"
+        name = "next_token" if "next_token" in call.parameters else "pagination_token"
+        position = _position(call, listing, name)
+        if call.fault == "empty_answer":
+            return _empty()
+        bounds = self._search_bounds(call, position)
+        found = self._found(call, query.usernames, bounds)
+        if call.fault == "empty_page" and found:
+            return _empty(next_token=token_of(position, listing))
+        size = _size(call, 10)
+        tweets = found[:size]
+        meta: dict[str, Any] = {}
+        if len(found) > size:
+            meta["next_token"] = token_of(Position("older", tweets[-1].id), listing)
+        if not (query.retweets and self._search_retweets):
+            tweets = [tweet for tweet in tweets if tweet.blueprint.reference != "retweeted"]
+        return _paged(self._write(call, tweets), meta)
+
+    def _refuse_search(self, call: Call) -> None:
+        """Refuse what search does not take, though a timeline does."""
+        given = call.parameters
+        ids, times = {"since_id", "until_id"} & given.keys(), {"start_time", "end_time"} & given.keys()
+        if ids and times:
+            echo = {name: given[name] for name in sorted(ids | times)}
+            message = "Invalid use of 'since_id' or 'until_id' in conjunction with 'start_time' or 'end_time'."
+            raise Refused(invalid_value(message, **echo))
+        if call.endpoint != at.SEARCH_RECENT:
+            return
+        oldest = call.now - _WEEK_S
+        least = int(oldest * 1000) - EPOCH_MS << 22
+        if "since_id" in given and int(given["since_id"]) < least:
+            moment = datetime.fromtimestamp(oldest, UTC)
+            message = (
+                f"'since_id' must be a tweet id created after {moment:%Y-%m-%dT%H:%MZ}. "
+                f"Please use a 'since_id' that is larger than {least}"
+            )
+            raise Refused(invalid_value(message, since_id=given["since_id"]))
+        if "start_time" in given and instant(given["start_time"]) < oldest:
+            moment = datetime.fromtimestamp(oldest, UTC)
+            start = given["start_time"]
+            message = f"Invalid 'start_time':'{start}'. 'start_time' must be on or after {moment:%Y-%m-%dT%H:%MZ}"
+            raise Refused(invalid_value(message, start_time=start))
+
+    def _search_bounds(self, call: Call, position: Position) -> _Bounds:
+        bounds = _bounds(call)
+        since, until = bounds.since, min(bounds.until, position.tweet_id)
+        if call.endpoint == at.SEARCH_RECENT:
+            since = max(since, first_id_at(int((call.now - _WEEK_S) * 1000)) - 1)
+        if not {"until_id", "end_time"} & call.parameters.keys():
+            until = min(until, first_id_at(int((call.now - _SEARCH_LAG_S) * 1000)))
+        return _Bounds(since, until)
+
+    def _found(self, call: Call, usernames: Sequence[str], bounds: _Bounds) -> list[Tweet]:
+        """Give the newest tweets of some accounts between two ids: one more than fit on the page, if there are."""
+        size = _size(call, 10) + 1
+        found: list[Tweet] = []
+        for username in usernames:
+            account = self._world.account_named(username)
+            if account is None or account.availability != "active":
+                continue
+            ids = self._visible(account, call)
+            start, stop = count_below(ids, bounds.since + 1), count_below(ids, bounds.until)
+            found += self._world.tweets_in(ids, max(start, stop - size), stop)
+        found.sort(key=lambda tweet: tweet.id, reverse=True)
+        return found[:size]
+
+    # Usage
+
+    def _usage(self, call: Call) -> Answer:
+        chosen = call.parameters.get("usage.fields", "cap_reset_day,project_cap,project_id,project_usage").split(",")
+        today = datetime.fromtimestamp(call.now, UTC)
+        usage: dict[str, Any] = {
+            "cap_reset_day": 31 - today.day,
+            "project_cap": 3_000_000,
+            "project_id": "1000000000000000001",
+            "project_usage": 0,
+        }
+        return Answer(200, orjson.dumps({"data": {name: usage[name] for name in chosen if name in usage}}))
+
+
+def _paged(page: WrittenPage, meta: dict[str, Any]) -> Answer:
+    """Put the meta to a page."""
+    meta["result_count"] = len(page.ids)
+    if page.ids:
+        meta["newest_id"], meta["oldest_id"] = str(max(page.ids)), str(min(page.ids))
+    return Answer(200, body_of({**page.members, "meta": orjson.dumps(meta)}), post_ids=page.ids)
+
+
+def _only_errors(problem: Problem) -> Answer:
+    return Answer(200, orjson.dumps({"errors": [problem]}))
+
+
+def _empty(**meta: str) -> Answer:
+    """Give the answer with nothing in it (academictwitteR users/17880989/mentions)."""
+    return Answer(200, orjson.dumps({"meta": {"result_count": 0, **meta}}))
+
+
+def _position(call: Call, listing: str, name: str) -> Position:
+    token = call.parameters.get(name)
+    if token is None:
+        return TOP
+    position = position_in(token, listing)
+    if position is None:
+        raise Refused(invalid_value(f"The `{name}` query parameter value [{token}] is not valid", **{name: token}))
+    return position
+
+
+def _bounds(call: Call) -> _Bounds:
+    """Read the bounds; ids go before times, which on timelines may stand beside them."""
+    given = call.parameters
+    since, until = 0, TOP.tweet_id
+    if "since_id" in given:
+        since = int(given["since_id"])
+    elif "start_time" in given:
+        since = first_id_at(int(instant(given["start_time"]) * 1000)) - 1
+    if "until_id" in given:
+        until = int(given["until_id"])
+    elif "end_time" in given:
+        until = first_id_at(int(instant(given["end_time"]) * 1000))
+    return _Bounds(since, until)
+
+
+def _size(call: Call, default: int = 10) -> int:
+    size = int(call.parameters.get("max_results", default))
+    return call.faults.share(call.number, size) if call.fault == "short_page" else size
+
+
+def _without(call: Call, tweets: list[Tweet]) -> list[Tweet]:
+    """Leave out what was excluded; the page was cut before, so that it is shorter then, as X's are."""
+    excluded = call.parameters.get("exclude")
+    if not excluded:
+        return tweets
+    kinds = {"replies": "replied_to", "retweets": "retweeted"}
+    unwanted = {kinds[name] for name in excluded.split(",")}
+    return [tweet for tweet in tweets if tweet.blueprint.reference not in unwanted]

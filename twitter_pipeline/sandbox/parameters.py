@@ -1,0 +1,219 @@
+"""The parameters of each endpoint, what the API refuses about them, and what is left when it does not."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+from urllib.parse import parse_qsl
+
+from twitter_pipeline.sandbox import vocabulary as words
+from twitter_pipeline.sandbox import windows as at
+from twitter_pipeline.sandbox.problems import Problem, invalid_request, invalid_value
+
+_ID: Final = re.compile(r"[0-9]{1,19}\Z")
+_USERNAME: Final = re.compile(r"[A-Za-z0-9_]{1,15}\Z")
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?Z\Z")
+_EARLIEST: Final = datetime(2010, 11, 6, tzinfo=UTC)
+_EARLIEST_SEARCH: Final = datetime(2006, 3, 21, tzinfo=UTC)
+_MOST_NAMES: Final = 100
+
+Check = Callable[[str, str], str | None]
+"""From the parameter's name and value to the message of the refusal, or None."""
+
+
+class Refused(Exception):
+    """The request is refused; `problem` is the body of the 400."""
+
+    def __init__(self, *errors: Problem) -> None:
+        super().__init__(str(errors))
+        self.problem = invalid_request(*errors)
+
+
+def checked(endpoint: str, query: str, path_values: Mapping[str, str]) -> dict[str, str]:
+    """Read the query of a call and give its parameters, or raise `Refused` with everything wrong with them."""
+    checks = CHECKS[endpoint]
+    pairs = parse_qsl(query, keep_blank_values=True)
+    given = dict(pairs)
+    errors = [
+        invalid_value(f"The query parameter [{name}] is not one of [{','.join(_names(endpoint))}]", **{name: value})
+        for name, value in pairs
+        if name not in checks or name in path_values
+    ]
+    given |= path_values
+    for name, value in given.items():
+        check = checks.get(name)
+        message = check(name, value) if check else None
+        if message:
+            errors.append(invalid_value(message, **{name: value}))
+    errors += [
+        invalid_value(f"The `{name}` query parameter can not be empty", **{name: ""})
+        for name in _REQUIRED.get(endpoint, ())
+        if name not in given
+    ]
+    if errors:
+        raise Refused(*errors)
+    return given
+
+
+def instant(value: str) -> float:
+    """Read a time that was checked, as seconds since 1970."""
+    return datetime.fromisoformat(value).timestamp()
+
+
+@lru_cache(maxsize=32)
+def _names(endpoint: str) -> tuple[str, ...]:
+    return tuple(sorted(set(CHECKS[endpoint]) | {part[1:] for part in endpoint.split("/") if part.startswith(":")}))
+
+
+def _id(name: str, value: str) -> str | None:
+    if _ID.match(value):
+        return None
+    return f"The `{name}` query parameter value [{value}] is not valid"
+
+
+def _bound(name: str, value: str) -> str | None:
+    if _ID.match(value) and int(value) > 0:
+        return None
+    return f"The `{name}` query parameter value [{value}] is not valid"
+
+
+def _username(name: str, value: str) -> str | None:
+    if _USERNAME.match(value):
+        return None
+    return f"The `{name}` query parameter value [{value}] does not match ^[A-Za-z0-9_]{{1,15}}$"
+
+
+def _between(least: int, most: int) -> Check:
+    def check(name: str, value: str) -> str | None:
+        if value.isascii() and value.isdigit() and least <= int(value) <= most:
+            return None
+        return f"The `{name}` query parameter value [{value}] is not between {least} and {most}"
+
+    return check
+
+
+def _each(check: Check) -> Check:
+    def check_all(name: str, value: str) -> str | None:
+        values = value.split(",")
+        if len(values) > _MOST_NAMES:
+            return f"The number of values in the `{name}` query parameter list [{len(values)}] is not between 1 and 100"
+        return next((message for one in values if (message := check(name, one))), None)
+
+    return check_all
+
+
+def _among(*allowed: str) -> Check:
+    accepted = frozenset(allowed)
+
+    @lru_cache(maxsize=64)
+    def check(name: str, value: str) -> str | None:
+        wrong = [one for one in value.split(",") if one not in accepted]
+        if not wrong:
+            return None
+        return f"The `{name}` query parameter value [{wrong[0]}] is not one of [{','.join(allowed)}]"
+
+    return check
+
+
+def _since(earliest: datetime) -> Check:
+    def check(name: str, value: str) -> str | None:
+        if not _INSTANT.match(value):
+            return f"The `{name}` query parameter value [{value}] is not a valid RFC3339 timestamp"
+        try:
+            given = datetime.fromisoformat(value)
+        except ValueError:
+            return f"The `{name}` query parameter value [{value}] is not a valid RFC3339 timestamp"
+        if given < earliest:
+            return f"Invalid '{name}':'{value}'. '{name}' must be on or after {earliest:%Y-%m-%dT%H:%MZ}"
+        return None
+
+    return check
+
+
+def _text(longest: int) -> Check:
+    def check(name: str, value: str) -> str | None:
+        if not value:
+            return f"Invalid value for parameter `{name}`: it can not be empty"
+        if len(value) > longest:
+            return (
+                f"Rules must be no more than {longest} characters in length: "
+                f"the `{name}` query parameter has {len(value)}"
+            )
+        return None
+
+    return check
+
+
+def _anything(name: str, value: str) -> str | None:
+    return None if value else f"The `{name}` query parameter can not be empty"
+
+
+_OBJECTS: Final[Mapping[str, Check]] = {
+    "tweet.fields": _among(*words.TWEET_FIELDS),
+    "post.fields": _among(*words.POST_FIELDS),
+    "user.fields": _among(*words.USER_FIELDS),
+}
+_OF_USERS: Final[Mapping[str, Check]] = {
+    **_OBJECTS,
+    "expansions": _among(*words.USER_EXPANSIONS, *words.POST_USER_EXPANSIONS),
+}
+_OF_TWEETS: Final[Mapping[str, Check]] = {
+    **_OBJECTS,
+    "expansions": _among(*dict.fromkeys((*words.TWEET_EXPANSIONS, *words.POST_EXPANSIONS))),
+    "media.fields": _among(*words.MEDIA_FIELDS),
+    "poll.fields": _among(*words.POLL_FIELDS),
+    "place.fields": _among(*words.PLACE_FIELDS),
+}
+_OF_BOUNDS: Final[Mapping[str, Check]] = {
+    "since_id": _bound,
+    "until_id": _bound,
+    "pagination_token": _anything,
+}
+
+
+def _search(most: int, longest: int, earliest: datetime) -> Mapping[str, Check]:
+    return {
+        **_OF_TWEETS,
+        **_OF_BOUNDS,
+        "query": _text(longest),
+        "next_token": _anything,
+        "max_results": _between(10, most),
+        "sort_order": _among("recency", "relevancy"),
+        "start_time": _since(earliest),
+        "end_time": _since(earliest),
+    }
+
+
+CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
+    at.USERS_BY: {**_OF_USERS, "usernames": _each(_username)},
+    at.USERS: {**_OF_USERS, "ids": _each(_id)},
+    at.USER_BY_NAME: {**_OF_USERS, "username": _username},
+    at.USER: {**_OF_USERS, "id": _id},
+    at.USER_TWEETS: {
+        **_OF_TWEETS,
+        **_OF_BOUNDS,
+        "id": _id,
+        "max_results": _between(5, 100),
+        "exclude": _among("replies", "retweets"),
+        "start_time": _since(_EARLIEST),
+        "end_time": _since(_EARLIEST),
+    },
+    at.TWEETS: {**_OF_TWEETS, "ids": _each(_id)},
+    at.TWEET: {**_OF_TWEETS, "id": _id},
+    at.SEARCH_RECENT: _search(100, 512, _EARLIEST),
+    at.SEARCH_ALL: _search(500, 1_024, _EARLIEST_SEARCH),
+    at.USAGE: {
+        "days": _between(1, 90),
+        "usage.fields": _among(*words.USAGE_FIELDS),
+    },
+}
+"""Every parameter the sandbox takes, by endpoint: those of the official OpenAPI 2.166 and `post.fields` of 2.167."""
+
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    at.USERS_BY: ("usernames",),
+    at.USERS: ("ids",),
+    at.TWEETS: ("ids",),
+    at.SEARCH_RECENT: ("query",),
+    at.SEARCH_ALL: ("query",),
+}
