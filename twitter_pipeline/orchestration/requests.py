@@ -9,9 +9,19 @@ from twitter_pipeline.request import EXAMPLE, FetchRequest, parse_request, read_
 from twitter_pipeline.words import FetchKind
 
 REQUEST_HELP = (
-    "The accounts to fetch: paste the JSON list after `request:`. Each entry has `username` (with or without @), "
-    "`fetch_mode` (`full`: everything X gives; `limit:N`: the newest N; default full) and `track_after` (watch the "
-    "account from then on; default false)."
+    "The accounts to fetch. Paste the JSON list after `request:`. The same account twice counts once: tracked if "
+    "either entry says so, and the wider mode wins."
+)
+
+# Types and field names are checked while they are typed; what is in them, and all mistakes at once, on launch.
+ENTRY: Any = dg.Shape(
+    {
+        "username": dg.Field(str, description="with or without @, in any case"),
+        "track_after": dg.Field(bool, default_value=False, description="watch the account from then on"),
+        "fetch_mode": dg.Field(
+            str, default_value="full", description="`full`: everything X gives; `limit:N`: the newest N"
+        ),
+    }
 )
 
 
@@ -26,7 +36,9 @@ def requests_of_run(run_config: Mapping[str, Any]) -> tuple[FetchRequest, ...]:
 
 @dg.config_mapping(
     config_schema={
-        "request": dg.Field(dg.Any, default_value=EXAMPLE, is_required=False, description=REQUEST_HELP),
+        "request": dg.Field(
+            dg.ScalarUnion(str, [ENTRY]), default_value=EXAMPLE, is_required=False, description=REQUEST_HELP
+        ),
     }
 )
 def request_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""`make up`: a working place with Dagster's web server and daemon, until Ctrl-C."""
+
+import http.client
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from twitter_pipeline.errors import ConfigurationError, PipelineError
+from twitter_pipeline.local.locks import FileLock
+from twitter_pipeline.local.logs import indented, tail
+from twitter_pipeline.local.places import WorkingPlace, working_place
+from twitter_pipeline.local.processes import Service, ending_signals_interrupt, started
+from twitter_pipeline.settings import PROJECT_DIR, Settings
+
+HOST = "127.0.0.1"
+UI_START_SECONDS = 120.0
+SUPERVISION_SECONDS = 1.0
+
+# Dagster looks at five finished runs a tick for its run status sensors, and falls behind when more end.
+DAGSTER_DEFAULTS = {"DAGSTER_RUN_STATUS_SENSOR_PROCESS_LIMIT": "50"}
+
+
+def up(
+    settings: Settings,
+    *,
+    prepare: Callable[[WorkingPlace], None],
+    say: Callable[[str], None] = print,
+    local_dir: Path | None = None,
+) -> None:
+    """Run Dagster's UI and daemon over a working place until a signal asks to end; leave no process behind.
+
+    `prepare` is called when the database is there and before Dagster starts, for the schema.
+    Raises ConfigurationError when the port is taken or another `up` runs, PipelineError when a process fails.
+    """
+    folder = local_dir or settings.local_dir
+    with ending_signals_interrupt(), only_one(folder):
+        require_free_port(settings.dagster_port)
+        try:
+            with working_place(settings, local_dir=folder) as place:
+                prepare(place)
+                with dagster(place, port=settings.dagster_port, folder=folder / "logs") as services:
+                    wait_for_ui(settings.dagster_port, services)
+                    say(describe(place, port=settings.dagster_port, logs=folder / "logs"))
+                    supervise(place, services)
+        except KeyboardInterrupt:
+            say("Stopped.")
+
+
+@contextmanager
+def only_one(folder: Path) -> Generator[None]:
+    """Refuse to run twice in one checkout; the lock file holds the process id for `stop`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "up.lock"
+    with FileLock(path) as lock:
+        if not lock.try_take():
+            raise ConfigurationError(f"`make up` runs already in {folder.parent}, as process {path.read_text()}.")
+        path.write_text(str(os.getpid()))
+        yield
+
+
+def require_free_port(port: int) -> None:
+    """Raise ConfigurationError when another program listens on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"Port {port} cannot be used for the Dagster UI: {error.strerror}.\n"
+                f"Stop what listens there, or choose another port: DAGSTER_PORT={port + 1} make up"
+            ) from error
+
+
+@contextmanager
+def dagster(place: WorkingPlace, *, port: int, folder: Path) -> Generator[Sequence[Service]]:
+    """Run Dagster's web server and daemon while the context lasts, their logs in `folder`."""
+    workspace = ["-w", str(PROJECT_DIR / "workspace.yaml")]
+    webserver = [sys.executable, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), *workspace]
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", *workspace]
+    environment = {**DAGSTER_DEFAULTS, **place.environment()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        # They run in the folder of the logs because Dagster would let a .env in its folder win over the environment.
+        yield [
+            stack.enter_context(started(name, words, environment=environment, folder=folder))
+            for name, words in (("dagster-webserver", webserver), ("dagster-daemon", daemon))
+        ]
+
+
+def wait_for_ui(port: int, services: Sequence[Service]) -> None:
+    """Wait until the UI answers; raise PipelineError when a service stops before, or it takes too long."""
+    deadline = time.monotonic() + UI_START_SECONDS
+    while not _answers(port):
+        for service in services:
+            service.check()
+        if time.monotonic() > deadline:
+            webserver = services[0]
+            raise PipelineError(
+                f"The Dagster UI did not answer within {UI_START_SECONDS:.0f} s. The end of its log, {webserver.log}:\n"
+                f"{indented(tail(webserver.log))}"
+            )
+        time.sleep(0.1)
+
+
+def supervise(place: WorkingPlace, services: Sequence[Service]) -> None:
+    """Watch until interrupted; raise PipelineError when something stops that cannot be brought back."""
+    while True:
+        place.check()
+        for service in services:
+            service.check()
+        time.sleep(SUPERVISION_SECONDS)
+
+
+def describe(place: WorkingPlace, *, port: int, logs: Path) -> str:
+    """Say where to look; tokens by the names of their variables only, the database's password hidden."""
+    url = make_url(place.database_url)
+    if place.server is not None and url.database is not None:
+        database = place.server.psql_command(url.database)
+    else:
+        database = url.render_as_string(hide_password=True)
+    tokens = ", ".join(place.bearer_tokens)
+    api = f"{place.api_url}, the sandbox: all accounts and tweets are made up" if place.sandbox else place.api_url
+    return "\n".join(
+        [
+            f"Dagster UI  http://{HOST}:{port}",
+            f"Database    {database}",
+            f"X API       {api}",
+            f"Tokens      {tokens}",
+            f"Logs        {logs}",
+            "Ctrl-C stops everything.",
+        ]
+    )
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/server_info")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
