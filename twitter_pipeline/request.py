@@ -14,10 +14,10 @@ _LIMIT = re.compile(r"limit:([0-9]{1,9})")
 _FIELDS = ("username", "track_after", "fetch_mode")
 
 EXAMPLE = [
-    {"username": "nasa", "track_after": True, "fetch_mode": "limit:200"},
-    {"username": "esa", "track_after": False, "fetch_mode": "full"},
+    {"username": "nasa", "track_after": False, "fetch_mode": "limit:50"},
+    {"username": "esa", "track_after": False, "fetch_mode": "limit:20"},
 ]
-"""A request that works as it is, against X and against the sandbox; the Launchpad opens on it."""
+"""A request that works as it is, against X (for some 40 cents) and against the sandbox; the Launchpad opens on it."""
 
 
 @dataclass(frozen=True, slots=True)

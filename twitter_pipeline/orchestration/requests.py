@@ -14,15 +14,13 @@ REQUEST_HELP = (
 )
 
 # Types and field names are checked while they are typed; what is in them, and all mistakes at once, on launch.
-ENTRY: Any = dg.Shape(
-    {
-        "username": dg.Field(str, description="with or without @, in any case"),
-        "track_after": dg.Field(bool, default_value=False, description="watch the account from then on"),
-        "fetch_mode": dg.Field(
-            str, default_value="full", description="`full`: everything X gives; `limit:N`: the newest N"
-        ),
-    }
-)
+ENTRY: dict[str, dg.Field] = {
+    "username": dg.Field(str, description="with or without @, in any case"),
+    "track_after": dg.Field(bool, default_value=False, description="watch the account from then on"),
+    "fetch_mode": dg.Field(
+        str, default_value="full", description="`full`: everything X gives; `limit:N`: the newest N"
+    ),
+}
 
 
 def requests_of_run(run_config: Mapping[str, Any]) -> tuple[FetchRequest, ...]:
