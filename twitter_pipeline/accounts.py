@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from twitter_pipeline.calls import Reply, XApi
@@ -71,11 +71,13 @@ class Resolver:
         self._fetch_run_id = fetch_run_id
         self._fresh_since = now - profile_max_age
         self._now = now
+        self._read_today: frozenset[int] = frozenset()
 
     def resolve(self, requests: Sequence[FetchRequest]) -> Resolution:
         """Resolve all names, 100 a call. A look-up that fails fails its names only; NoTokenAvailable is raised."""
         resolution = Resolution()
         known = find_users(self._database, [request.username for request in requests])
+        self._read_today = frozenset(user.id for user in known.values() if self._was_read_today(user))
         unknown: list[FetchRequest] = []
         for request in requests:
             user = known.get(request.username)
@@ -94,13 +96,21 @@ class Resolver:
         is_fresh = user.profile_read_at is not None and user.profile_read_at > self._fresh_since
         return is_fresh and not user.is_former_name and user.availability is Availability.ACTIVE
 
+    def _was_read_today(self, user: KnownUser) -> bool:
+        # X bills a user once a UTC day, as it does a post.
+        return user.profile_read_at is not None and user.profile_read_at.astimezone(UTC).date() == self._now.date()
+
     def _look_up_names(
         self, requests: Sequence[FetchRequest], known: dict[str, KnownUser], resolution: Resolution
     ) -> list[tuple[FetchRequest, KnownUser]]:
         """Look up names; return those that X does not know although we do: they may have been renamed."""
         names = [request.username for request in requests]
         answer = self._ask(
-            lambda: self._api.fetch_users_by_usernames(names, fetch_run_id=self._fetch_run_id), requests, resolution
+            lambda: self._api.fetch_users_by_usernames(
+                names, fetch_run_id=self._fetch_run_id, read_today=self._read_today
+            ),
+            requests,
+            resolution,
         )
         if answer is None:
             return []
@@ -122,7 +132,11 @@ class Resolver:
     def _look_up_ids(self, missing: Sequence[tuple[FetchRequest, KnownUser]], resolution: Resolution) -> None:
         requests = [request for request, _ in missing]
         ids = [user.id for _, user in missing]
-        answer = self._ask(lambda: self._api.fetch_users(ids, fetch_run_id=self._fetch_run_id), requests, resolution)
+        answer = self._ask(
+            lambda: self._api.fetch_users(ids, fetch_run_id=self._fetch_run_id, read_today=self._read_today),
+            requests,
+            resolution,
+        )
         if answer is None:
             return
         found = {user.id: user for user in answer.users}

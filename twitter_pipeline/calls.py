@@ -3,7 +3,7 @@
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -86,21 +86,25 @@ class XApi:
         self.pool = pool
         self._stop = stop
 
-    def fetch_users_by_usernames(self, usernames: Sequence[str], *, fetch_run_id: int | None) -> Reply[UsersAnswer]:
-        """Look up at most 100 accounts by name."""
+    def fetch_users_by_usernames(
+        self, usernames: Sequence[str], *, fetch_run_id: int | None, read_today: Collection[int] = ()
+    ) -> Reply[UsersAnswer]:
+        """Look up at most 100 accounts by name; those of the ids `read_today` are not billed again."""
         return self._call(
             Endpoint.USERS_BY,
             lambda token: self._client.fetch_users_by_usernames(usernames, bearer_token=token),
-            lambda users: (len(users.users), 0, len(users.users)),
+            lambda answer: (len(answer.users), 0, _billed_users(answer, read_today)),
             fetch_run_id=fetch_run_id,
         )
 
-    def fetch_users(self, user_ids: Sequence[int], *, fetch_run_id: int | None) -> Reply[UsersAnswer]:
-        """Look up at most 100 accounts by id."""
+    def fetch_users(
+        self, user_ids: Sequence[int], *, fetch_run_id: int | None, read_today: Collection[int] = ()
+    ) -> Reply[UsersAnswer]:
+        """Look up at most 100 accounts by id; those of the ids `read_today` are not billed again."""
         return self._call(
             Endpoint.USERS,
             lambda token: self._client.fetch_users(user_ids, bearer_token=token),
-            lambda users: (len(users.users), 0, len(users.users)),
+            lambda answer: (len(answer.users), 0, _billed_users(answer, read_today)),
             fetch_run_id=fetch_run_id,
         )
 
@@ -223,3 +227,7 @@ def _leaves_us_guessing(error: ApiError) -> bool:
     limits = error.rate_limits
     windows = (limits.window, limits.day) if limits else ()
     return not any(window is not None and window.remaining == 0 for window in windows)
+
+
+def _billed_users(answer: UsersAnswer, read_today: Collection[int]) -> int:
+    return sum(user.id not in read_today for user in answer.users)

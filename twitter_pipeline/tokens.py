@@ -22,7 +22,7 @@ from twitter_pipeline.errors import (
 )
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.tokens import load_tokens, register_tokens, save_token_status
+from twitter_pipeline.store.tokens import load_tokens, refuse_to_mix, register_tokens, save_token_status
 from twitter_pipeline.store.windows import Lease, Settlement, WindowState, lease_call, load_windows, settle_call
 from twitter_pipeline.words import TokenStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
@@ -78,6 +78,7 @@ class TokenPool:
         self._settled = threading.Condition()
         self._announced: set[Waiting] = set()
         self._waiting: dict[int, Waiting] = {}
+        refuse_to_mix(database, self._env_keys)
         register_tokens(database, self._env_keys, [endpoint.value for endpoint in Endpoint])
 
     @property

@@ -4,8 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.words import TokenStatus
+
+SANDBOX_PREFIX = "TWITTER_BEARER_SANDBOX_"
+"""How the tokens of the local sandbox API are named."""
 
 # A token that was taken out of the environment keeps its row and its history; one that is there gets its windows, so
 # that leasing is an update and never an insert. Ordered, so that two processes that start at once cannot deadlock.
@@ -88,3 +92,21 @@ def load_tokens(database: Database, env_keys: Sequence[str] | None = None) -> li
         TokenState(id=id_, env_key=env_key, status=TokenStatus(status), reason=reason, since=since, until=until)
         for id_, env_key, status, reason, since, until in rows
     ]
+
+
+def refuse_to_mix(database: Database, env_keys: Iterable[str]) -> None:
+    """Raise ConfigurationError when made-up and real tweets would come to lie in one database.
+
+    The tokens that a database has seen tell where its tweets are from: those of the sandbox have names of their own.
+    """
+    known = [token.env_key for token in load_tokens(database)]
+    from_sandbox = {key.startswith(SANDBOX_PREFIX) for key in (*known, *env_keys)}
+    if len(from_sandbox) > 1:
+        held, wanted = (
+            ("made-up tweets of the sandbox", "real ones")
+            if known[0].startswith(SANDBOX_PREFIX)
+            else ("real tweets", "made-up ones of the sandbox")
+        )
+        raise ConfigurationError(
+            f"This database holds {held}, and {wanted} must not mix with them: name another database in DATABASE_URL."
+        )
