@@ -134,13 +134,13 @@ class Coverage:
 class WalkEnd:
     """What is known of an account when a walk ended, that is when a page came without a next_token.
 
-    `stored_from_here` counts the account's stored tweets from the lowest id read so far upwards, this page included;
-    None where there are holes above, so that the count says nothing about the endpoint's reach.
-    `tweet_count` is the API's own count, None when unknown.
-    `asked_before` tells that the same range was asked for once already and came back empty.
+    `stored_from_here` counts the account's stored tweets from the lowest id read so far upwards, this page included.
+    A walk goes from the top down, so there is no hole above that it could have filled, and the count tells how much of
+    the endpoint's reach is used up. `tweet_count` is the API's own count, None when unknown. `asked_before` tells that
+    the same range was asked for once already and came back empty.
     """
 
-    stored_from_here: int | None
+    stored_from_here: int
     tweet_count: int | None
     asked_before: bool = False
 
@@ -203,8 +203,6 @@ def _judge_last_page(
     hole: IdRange, upper: int, lowest: int, newest: int, settled_below: int, end: WalkEnd
 ) -> PageVerdict:
     read = _settled(lowest, upper, newest, settled_below)
-    if end.stored_from_here is None:
-        return PageVerdict(proved=read)
     if end.stored_from_here >= CLEARLY_WITHIN_REACH:
         return PageVerdict(proved=read, unreachable=IdRange(hole.lo, lowest) if hole.lo < lowest else None)
     if hole.lo == LOWEST_ID and not _count_agrees(end):
@@ -219,12 +217,10 @@ def _judge_empty_end(hole: IdRange, upper: int, settled_below: int, end: WalkEnd
     if not end.asked_before:
         return PageVerdict(ask_again=True)
     rest = IdRange(hole.lo, upper)
-    if end.stored_from_here is None:
-        return PageVerdict()
     if end.stored_from_here >= CLEARLY_WITHIN_REACH or (hole.lo == LOWEST_ID and not _count_agrees(end)):
         return PageVerdict(unreachable=rest)
     return PageVerdict(proved=rest.clipped(hi=settled_below))
 
 
 def _count_agrees(end: WalkEnd) -> bool:
-    return end.tweet_count is not None and end.stored_from_here is not None and end.stored_from_here >= end.tweet_count
+    return end.tweet_count is not None and end.stored_from_here >= end.tweet_count

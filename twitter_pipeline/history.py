@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
-from twitter_pipeline.coverage import REACH, id_at
+from twitter_pipeline.coverage import CLEARLY_WITHIN_REACH, LOWEST_ID, REACH, id_at
 from twitter_pipeline.errors import (
     ApiError,
     Interrupted,
@@ -183,11 +183,15 @@ class HistoryFetcher:
             counted = "an unknown number of" if account.tweet_count is None else f"{account.tweet_count:,}"
             reason = f"X answered twice with no tweets although it counts {counted}; run again later"
             return Ending(AccountOutcome.PARTIAL, reason)
-        beyond = account.request.fetch_mode.limit is None and bool(state.unreachable)
-        notes = [account.note, _beyond_reach(account) if beyond else None]
+        ends_early = account.request.fetch_mode.limit is None and bool(state.unreachable)
+        notes = [account.note, _early_end(account, stored=state.count_from(LOWEST_ID)) if ends_early else None]
         return Ending(AccountOutcome.DONE, "; ".join(filter(None, notes)) or None)
 
 
-def _beyond_reach(account: Account) -> str:
-    counted = f" of the {account.tweet_count:,} that it counts" if account.tweet_count is not None else ""
-    return f"X serves no more than the newest {REACH:,} tweets{counted}; what lies below is a known hole"
+def _early_end(account: Account, *, stored: int) -> str:
+    counted = None if account.tweet_count is None else f"{account.tweet_count:,}"
+    if stored >= CLEARLY_WITHIN_REACH:
+        of_all = f" of the {counted} that it counts" if counted else ""
+        return f"X serves no more than the newest {REACH:,} tweets{of_all}; what lies below is a known hole"
+    although = f" although it counts {counted}" if counted else ""
+    return f"X's timeline ends after {stored:,} tweets{although}; what lies below is a known hole"

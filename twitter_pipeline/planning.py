@@ -7,7 +7,7 @@ stored.
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from twitter_pipeline.coverage import (
     BEYOND_ALL_IDS,
@@ -76,8 +76,13 @@ class Walk:
     _token: str | None = None
     _head_asked: bool = False
     _asked_before: bool = False
-    _left: Coverage = field(default_factory=Coverage)
     _empty_heads: int = 0
+    _goes_round: bool = False
+
+    @property
+    def goes_round(self) -> bool:
+        """Whether a page token came twice: the walk was ended there, and what lies below is missing."""
+        return self._goes_round
 
     @property
     def came_out_empty(self) -> bool:
@@ -87,7 +92,7 @@ class Walk:
     def next_request(self, state: AccountState) -> TimelineRequest | None:
         """Decide the next call, or None when the mode is satisfied or nothing more can be had."""
         missing = self._missing(state)
-        if missing == 0:
+        if missing == 0 or self._goes_round:
             return None
         if self._hole is None or self._taken_over(state):
             self._start(self._next_hole(state))
@@ -130,8 +135,7 @@ class Walk:
     def _piece_floor(self, state: AccountState) -> int:
         """The lowest id down to which the newest tweets lie in one piece."""
         if self._hole is not None and self._hole.hi == BEYOND_ALL_IDS:
-            joined = state.covered.range_with(self._upper)
-            return joined.lo if joined else self._upper
+            return self._upper
         return state.covered.ranges[-1].lo if state.covered else BEYOND_ALL_IDS
 
     def _taken_over(self, state: AccountState) -> bool:
@@ -146,8 +150,7 @@ class Walk:
             return None
         if self.mode.limit is not None and (state.covered.ranges[-1].lo - 1) in state.unreachable:
             return None  # the newest tweets end there: more would not lie in one piece with them
-        known = state.covered | state.unreachable | self._left
-        holes = known.gaps(IdRange(LOWEST_ID, top))
+        holes = (state.covered | state.unreachable).gaps(IdRange(LOWEST_ID, top))
         return holes[-1] if holes else None
 
     def _start(self, hole: IdRange | None) -> None:
@@ -157,11 +160,8 @@ class Walk:
         self._asked_before = False
 
     def _end(self, state: AccountState, *, found: int) -> WalkEnd:
-        hole_is_head = self._upper == BEYOND_ALL_IDS or (self._hole is not None and self._hole.hi == BEYOND_ALL_IDS)
-        one_piece_above = bool(state.covered) and state.covered.ranges[-1].lo <= self._upper
-        reach_is_known = hole_is_head or (self._head_asked and one_piece_above)
         return WalkEnd(
-            stored_from_here=state.count_from(self._upper) + found if reach_is_known else None,
+            stored_from_here=state.count_from(self._upper) + found,
             tweet_count=self.tweet_count,
             asked_before=self._asked_before,
         )
@@ -180,11 +180,9 @@ class Walk:
         if is_head:
             self._head_asked = True
             self._empty_heads = 0 if lowest is not None else self._empty_heads
-        elif nothing_came and verdict == PageVerdict():
-            self._left = self._left | hole
         self._upper = lowest if lowest is not None else self._upper
-        # A token that repeats would go round for ever: go on by until_id instead.
-        self._token = next_token if next_token != self._token else None
+        self._goes_round = next_token is not None and next_token == self._token
+        self._token = next_token
         self._asked_before = verdict.ask_again
         if verdict.ask_again:
             self._hole = IdRange(hole.lo, self._upper)

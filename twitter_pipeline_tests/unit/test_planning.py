@@ -1,6 +1,7 @@
 """The walk down a timeline: what is asked for, what is proved, whatever happens in between."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twitter_pipeline.coverage import IdRange
-from twitter_pipeline.planning import page_size_for
+from twitter_pipeline.planning import TimelineRequest, deal_batches, expected_pages, page_size_for
 from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline_tests.unit.timeline_model import NOW, Interrupted, Store, Timeline, ids_of, kill_at, run
 
@@ -148,6 +149,45 @@ def test_a_wide_gap_under_new_tweets_is_filled_before_limit_is_satisfied() -> No
     assert not store.covered.gaps(IdRange(newest[149], newest[0]))
 
 
+def test_what_another_run_has_stored_meanwhile_is_not_bought_again() -> None:
+    timeline, store = Timeline(ids_of(300)), Store()
+
+    def other_run_stores_the_rest(turn: int) -> None:
+        if turn == 1:
+            run(timeline, store)
+
+    run(timeline, store, before_call=other_run_stores_the_rest)
+
+    assert len(timeline.billed) - len(set(timeline.billed)) == 50  # the page that was under way
+    assert store.ids == set(timeline.ids)
+
+
+def test_a_token_that_repeats_ends_the_walk() -> None:
+    class Stuck(Timeline):
+        def ask(self, request: TimelineRequest) -> tuple[list[int], str | None]:
+            return super().ask(replace(request, pagination_token=None, max_results=5))[0], "the same as before"
+
+    timeline, store = Stuck(ids_of(20)), Store()
+
+    walks = [run(timeline, store) for _ in range(3)]
+
+    assert all(walk.goes_round for walk in walks)
+    assert len(store.ids) == 5
+    store.assert_true_to(timeline)
+
+
+def test_limit_does_not_look_below_what_the_timeline_reaches() -> None:
+    timeline, store = Timeline(ids_of(100, newest=NOW - timedelta(days=300))), Store()
+    run(timeline, store, FetchMode(10))
+    timeline.ids += ids_of(4000, step_s=600)
+    calls = timeline.calls
+
+    run(timeline, store, FetchMode(3300))
+
+    assert timeline.calls - calls == 64  # the 3,200 above; nothing below them
+    assert len(store.covered.ranges) == 2
+
+
 @given(tweets=COUNTS, seed=SEEDS, page_size=st.integers(5, 100), short=st.floats(0, 0.9), empty=st.floats(0, 0.5))
 @settings(max_examples=150, deadline=None)
 def test_whatever_the_pages_look_like_everything_served_is_stored_and_nothing_bought_twice(
@@ -232,3 +272,26 @@ def test_page_sizes_add_up_to_what_is_wanted_in_the_fewest_pages(wanted: int, pa
 
     assert left == min(0, wanted - 5)
     assert pages == -(-wanted // page_size)
+
+
+@given(pages=st.lists(st.integers(1, 64), max_size=300), per_batch=st.integers(1, 50))
+def test_every_account_is_dealt_to_one_batch_and_none_is_too_large(pages: list[int], per_batch: int) -> None:
+    batches = deal_batches(pages, per_batch=per_batch)
+
+    assert sorted(position for batch in batches for position in batch) == list(range(len(pages)))
+    assert all(len(batch) <= max(per_batch, 1) for batch in batches)
+    assert len(batches) == (len(pages) if len(pages) <= 10 else -(-len(pages) // per_batch))
+
+
+def test_batches_end_at_about_the_same_time() -> None:
+    batches = deal_batches([64] * 4 + [1] * 36, per_batch=10)
+
+    assert [sum(64 if position < 4 else 1 for position in batch) for batch in batches] == [73] * 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "tweet_count", "pages"),
+    [(FULL, 0, 1), (FULL, 51, 2), (FULL, 9000, 64), (FULL, None, 64), (FetchMode(120), 9000, 3), (FetchMode(9), 4, 1)],
+)
+def test_pages_are_expected_by_mode_and_count(mode: FetchMode, tweet_count: int | None, pages: int) -> None:
+    assert expected_pages(mode, tweet_count, page_size=50) == pages
