@@ -30,3 +30,16 @@ CREATE TABLE api_calls (
 WITH (fillfactor = 60);
 
 CREATE INDEX api_calls_called_at ON api_calls (called_at);
+
+-- The calls of a token at an endpoint that were leased after `since` and are not answered. VOLATILE on purpose: such a
+-- function looks at the table as it is when it is called. A count inside the statement that leases or settles would see
+-- it as it was before that statement waited for the window's row, and miss what was committed meanwhile.
+CREATE FUNCTION calls_in_flight(of_token integer, at_endpoint text, since timestamptz, but_for bigint DEFAULT NULL)
+RETURNS integer
+LANGUAGE sql VOLATILE
+AS $$
+    SELECT count(*)::integer
+    FROM api_calls
+    WHERE called_at > since AND token_id = of_token AND endpoint = at_endpoint
+      AND outcome IS NULL AND id IS DISTINCT FROM but_for
+$$;

@@ -8,12 +8,12 @@ from typing import Self, cast
 
 import psycopg
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.runs import BEAT, OPEN, VANISHED, close_run, open_params
+from twitter_pipeline.store.runs import BEAT, LOCK_AGAIN, OPEN, VANISHED, close_run, open_params
 from twitter_pipeline.tokens import Waiting
 from twitter_pipeline.words import FetchKind, RunStatus
 
@@ -68,7 +68,9 @@ class OpenRun:
 
     def _take_lock(self) -> int:
         self._connection = self._database.engine.connect()
-        row = self._driver().execute(OPEN, self._params, binary=True).fetchone()
+        # A run without a Dagster run id cannot be found by it: opened again, it would be another run.
+        statement, params = (LOCK_AGAIN, {**self._params, "run_id": self.id}) if self.id else (OPEN, self._params)
+        row = self._driver().execute(statement, params, binary=True).fetchone()
         return cast("tuple[int]", row)[0]
 
     def _driver(self) -> psycopg.Connection:
@@ -80,7 +82,7 @@ class OpenRun:
         while not self._ended.wait(BEAT_EVERY_S):
             try:
                 self._beat()
-            except (psycopg.OperationalError, DBAPIError) as error:
+            except (psycopg.Error, SQLAlchemyError) as error:
                 logger.warning("The run's sign of life could not be written: %s", str(error).splitlines()[0])
                 self._drop_connection()
 

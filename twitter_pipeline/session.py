@@ -3,11 +3,12 @@
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from twitter_pipeline.accounts import Absence, Account, Resolver
+from twitter_pipeline.accounts import Absence, Account, Resolution, Resolver
 from twitter_pipeline.calls import XApi
 from twitter_pipeline.errors import Interrupted, NoTokenAvailable, PipelineError
 from twitter_pipeline.history import FetchOptions, HistoryFetcher
@@ -20,6 +21,16 @@ from twitter_pipeline.store.runs import AccountReport, RunReport, end_account, l
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
 from twitter_pipeline.x_api.client import XApiClient
+
+STOPPED = "stopped on request"
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """The work of a run: accounts in batches, and names of which nothing is known because the look-up failed."""
+
+    batches: list[list[Account]]
+    not_looked_up: list[FetchRequest]
 
 
 class FetchSession:
@@ -74,27 +85,22 @@ class FetchSession:
         self._resources.close()
 
     @property
-    def fetch_run_id(self) -> int:
-        """The run's id in `fetch_runs`."""
-        return self._run.id
+    def requests(self) -> Sequence[FetchRequest]:
+        """What the run was asked for."""
+        return self._requests
 
-    def resolve(self) -> list[list[Account]]:
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether a signal, or Dagster, asked the run to stop while it worked."""
+        return self._broken is not None and self._broken[0] is RunStatus.CANCELLED
+
+    def resolve(self) -> Dealt:
         """Resolve the request's names and deal the accounts to batches; those that cannot be had are recorded.
 
-        Raises PipelineError when no name could be looked up for a reason that is not the account's.
+        Raises NoTokenAvailable when no token can look them up.
         """
         with self._noting_what_breaks():
-            save_accounts(self._database, self._run.id, self._requests)
-            resolver = Resolver(
-                self._api,
-                self._database,
-                fetch_run_id=self._run.id,
-                profile_max_age=self._settings.profile_max_age,
-                now=datetime.now(UTC),
-            )
-            resolution = resolver.resolve(self._requests)
-            for absence in resolution.absences:
-                self._record(absence)
+            resolution = self._resolve(self._requests)
         accounts = resolution.accounts
         pages = [
             expected_pages(each.request.fetch_mode, each.tweet_count, page_size=self._settings.page_size)
@@ -105,16 +111,21 @@ class FetchSession:
         for batch in batches:
             # All batches are worked on from now on, by the same threads: a later step finds its accounts under way.
             self._started.start(batch)
-        return batches
+        not_looked_up = [absence.request for absence in resolution.absences if absence.availability is None]
+        return Dealt(batches, not_looked_up)
 
-    def fetch(self, accounts: Sequence[Account]) -> list[AccountReport]:
+    def fetch(self, accounts: Sequence[Account], *, not_looked_up: Sequence[FetchRequest] = ()) -> list[AccountReport]:
         """Fetch what is missing of these accounts, side by side, and return what became of each, by name.
 
+        Names that could not be looked up are looked up again, unless it was this run that tried.
         Raises Interrupted when the run is to stop, NoTokenAvailable when no token can go on.
         """
         with self._noting_what_breaks():
-            self._started.fetch(accounts)
-        names = {account.request.username for account in accounts}
+            tried = {report.username for report in self.account_reports()} if not_looked_up else set[str]()
+            again = [request for request in not_looked_up if request.username not in tried]
+            found = self._resolve(again).accounts if again else []
+            self._started.fetch([*accounts, *found])
+        names = {request.username for request in (*(account.request for account in accounts), *not_looked_up)}
         return [report for report in self.account_reports() if report.username in names]
 
     def account_reports(self) -> tuple[AccountReport, ...]:
@@ -135,6 +146,21 @@ class FetchSession:
             raise PipelineError("a session is used inside its context")
         return self._fetcher
 
+    def _resolve(self, requests: Sequence[FetchRequest]) -> Resolution:
+        """Resolve names, and record those that cannot be had."""
+        save_accounts(self._database, self._run.id, requests)
+        resolver = Resolver(
+            self._api,
+            self._database,
+            fetch_run_id=self._run.id,
+            profile_max_age=self._settings.profile_max_age,
+            now=datetime.now(UTC),
+        )
+        resolution = resolver.resolve(requests)
+        for absence in resolution.absences:
+            self._record(absence)
+        return resolution
+
     def _record(self, absence: Absence) -> None:
         outcome = AccountOutcome.FAILED if absence.availability is None else AccountOutcome.UNAVAILABLE
         end_account(
@@ -152,23 +178,24 @@ class FetchSession:
 
     @contextmanager
     def _noting_what_breaks(self) -> Generator[None]:
-        """Remember how a step broke off, so that the run is closed as that; end all other work."""
+        """Remember how a step broke off, so that the run is closed as that; end all other work.
+
+        Only the first counts: the steps that Dagster runs after it find the work stopped.
+        """
         try:
             yield
         except NoTokenAvailable as error:
-            self._broken = (RunStatus.FAILED, str(error))
+            self._broken = self._broken or (RunStatus.FAILED, str(error))
             raise
         except Exception as error:
             cancelled = isinstance(error, Interrupted)
-            self._broken = (
-                (RunStatus.CANCELLED, "stopped on request")
-                if cancelled
-                else (RunStatus.FAILED, f"{type(error).__name__}: {error}")
+            self._broken = self._broken or (
+                (RunStatus.CANCELLED, STOPPED) if cancelled else (RunStatus.FAILED, f"{type(error).__name__}: {error}")
             )
             self._stop.set()
             raise
         except BaseException:
             # Ctrl-C, or Dagster's own interruption of the step.
-            self._broken = (RunStatus.CANCELLED, "stopped on request")
+            self._broken = self._broken or (RunStatus.CANCELLED, STOPPED)
             self._stop.set()
             raise

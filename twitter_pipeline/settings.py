@@ -57,7 +57,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         bearer_tokens=_bearer_tokens(variables),
         api_url=reader.read("TWITTER_API_URL", str, defaults.api_url).rstrip("/"),
         database_url=reader.read("DATABASE_URL", str, None),
-        dagster_home=reader.read("DAGSTER_HOME", lambda text: Path(text).expanduser().resolve(), defaults.dagster_home),
+        dagster_home=reader.read("DAGSTER_HOME", _folder, defaults.dagster_home),
         dagster_port=reader.read("DAGSTER_PORT", _whole(1, 65535), defaults.dagster_port),
         page_size=reader.read("TWITTER_PAGE_SIZE", _whole(5, 100), defaults.page_size),
         settle=timedelta(seconds=reader.read("TWITTER_SETTLE_SECONDS", _whole(0, 3600), 30)),
@@ -84,16 +84,25 @@ class _Reader:
         try:
             return convert(text)
         except ValueError as error:
-            raise ConfigurationError(f"{name} is {text!r}; expected {error}") from None
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            raise ConfigurationError(f"{name} is {shown!r}; expected {error}") from None
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        # The length first: int() refuses thousands of digits with an error of its own.
+        if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
             raise ValueError(f"a whole number from {least} to {most}")
         return int(text)
 
     return convert
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError):  # "~name" of nobody, a NUL, links in a circle
+        raise ValueError("the path of a folder") from None
 
 
 def _money(text: str) -> Decimal:
@@ -130,4 +139,9 @@ def _read_env_file(path: Path) -> dict[str, str]:
         return {}
     if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         logger.warning("%s can be read by other users of this machine; run: chmod 600 %s", path, path)
-    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None}
+    try:
+        values = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise ConfigurationError(f"{path} cannot be read: {why}") from None
+    return {name: value for name, value in values.items() if value is not None}

@@ -16,7 +16,7 @@ from twitter_pipeline.local.logs import indented, tail
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
 from twitter_pipeline.local.processes import Service, stop_group
 from twitter_pipeline.secret import BearerToken
-from twitter_pipeline.settings import BEARER_PREFIX, Settings
+from twitter_pipeline.settings import Settings, load_settings
 from twitter_pipeline.store.tokens import SANDBOX_PREFIX
 
 SANDBOX_START_SECONDS = 30.0
@@ -40,9 +40,10 @@ class WorkingPlace:
     def environment(self) -> dict[str, str]:
         """Return the environment for a child process that works here: ours, with the secrets of this place.
 
-        Tokens of ours that this place does not use are blanked, not left out: a blank wins over `.env`.
+        Tokens of ours, also those of `.env`, that this place does not use are blanked, not left out: a blank wins
+        over the file, which the child would read again.
         """
-        blanks = dict.fromkeys((key for key in os.environ if key.startswith(BEARER_PREFIX)), "")
+        blanks = dict.fromkeys(load_settings(os.environ).bearer_tokens, "")
         tokens = {key: token.reveal() for key, token in self.bearer_tokens.items()}
         return {**os.environ, **blanks, **tokens, **self._addresses()}
 

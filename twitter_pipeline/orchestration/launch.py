@@ -1,6 +1,7 @@
 """Run the job `fetch_tweets` in this process, recorded in Dagster's own storage, as the command line does."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,14 +9,22 @@ import dagster as dg
 
 # Public `execute_job` does not tell the run's id before the run has ended, and progress is shown by it.
 from dagster._core.execution.api import execute_run
+from dagster_shared.error import SerializableErrorInfo
 
+from twitter_pipeline import errors
 from twitter_pipeline.definitions import defs
 from twitter_pipeline.local.places import WorkingPlace
-from twitter_pipeline.orchestration.requests import run_config_for, tags_for
+from twitter_pipeline.orchestration.requests import run_config_for
+from twitter_pipeline.orchestration.resources import OpenDatabase
+from twitter_pipeline.orchestration.sensors import fail_vanished_runs
 from twitter_pipeline.request import FetchRequest
+from twitter_pipeline.settings import load_settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import RunReport, load_run
-from twitter_pipeline.words import FetchKind
+
+# How Python and Dagster write an exception: its class with the module, a colon, its text.
+_CLASS_AND_TEXT = re.compile(r"(?:\w+\.)*(\w+)(?:: (.*))?", re.DOTALL)
+_INTERRUPTIONS = ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +46,68 @@ def run_fetch_job(
 ) -> FetchResult:
     """Run the job to its end in the main thread; `on_start` gets the Dagster run id before work begins.
 
+    Runs whose process is gone are closed first, here and in Dagster.
     Ctrl-C ends the run as cancelled and is raised again as KeyboardInterrupt.
     """
     os.environ.update(place.environment())
-    with dg.DagsterInstance.get() as instance:
-        run = instance.create_run_for_job(
-            fetch_job(),
-            run_config=run_config_for(requests),
-            tags=tags_for(requests, kind=FetchKind.HISTORY),
-        )
-        on_start(run.run_id)
-        result = execute_run(dg.reconstructable(fetch_job), run, instance, raise_on_error=False)
-        ended = instance.get_run_by_id(run.run_id)
-    if ended is not None and ended.status is dg.DagsterRunStatus.CANCELED:
-        raise KeyboardInterrupt
-    return FetchResult(run.run_id, _load_report(place, run.run_id), None if result.success else _first_failure(result))
-
-
-def _load_report(place: WorkingPlace, run_id: str) -> RunReport | None:
-    database = Database(place.database_url, pool_size=1)
+    opened = OpenDatabase(Database(place.database_url, pool_size=1), load_settings(os.environ))
     try:
-        return load_run(database, dagster_run_id=run_id)
+        with dg.DagsterInstance.get() as instance:
+            fail_vanished_runs(instance, opened)
+            job = fetch_job()
+            run = instance.create_run_for_job(job, run_config=run_config_for(requests), tags=job.run_tags)
+            on_start(run.run_id)
+            result = execute_run(dg.reconstructable(fetch_job), run, instance, raise_on_error=False)
+            if _was_interrupted(instance, run.run_id, result):
+                raise KeyboardInterrupt
+        report = load_run(opened.database, dagster_run_id=run.run_id)
     finally:
-        database.close()
+        opened.database.close()
+    return FetchResult(run.run_id, report, None if result.success else _first_failure(result))
+
+
+def _was_interrupted(instance: dg.DagsterInstance, run_id: str, result: dg.JobExecutionResult) -> bool:
+    """Whether a signal ended the run; one that came between two steps, which Dagster calls a failure, is cancelled."""
+    ended = instance.get_run_by_id(run_id)
+    if ended is None or ended.is_success:
+        return False
+    if ended.status is dg.DagsterRunStatus.CANCELED:
+        return True
+    interrupted = any(error.cls_name in _INTERRUPTIONS for error in _errors(result))
+    if interrupted:
+        instance.report_run_canceled(ended, message="A signal asked the run to stop.")
+    return interrupted
+
+
+def _errors(result: dg.JobExecutionResult) -> list[SerializableErrorInfo]:
+    """Return the errors that ended the run and its steps, the first one first."""
+    found: list[SerializableErrorInfo] = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+        elif event.is_failure:
+            error = getattr(event.event_specific_data, "error", None)
+        else:
+            continue
+        if error is not None:
+            found.append(error)
+    return found
 
 
 def _first_failure(result: dg.JobExecutionResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data.error is not None:
-            error = event.step_failure_data.error
-            return (error.cause.message if error.cause else error.message).strip()
-        if event.is_failure and event.message:
-            return event.message
-    return "the run failed"
+    """Say why a run failed, as its first error says it to a person: no stack, nothing of Dagster's own."""
+    for error in _errors(result):
+        return _told(error)
+    return next((event.message for event in result.all_events if event.is_failure and event.message), "the run failed")
+
+
+def _told(error: SerializableErrorInfo) -> str:
+    """Return the text of the first error in a chain that is not Dagster's wrapping of another."""
+    while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
+    match = _CLASS_AND_TEXT.fullmatch(error.message.strip())
+    if match is None:
+        return error.message.strip()
+    name, text = match[1], (match[2] or "").strip()
+    is_for_people = name == "Failure" or issubclass(getattr(errors, name, object), errors.PipelineError)
+    return text if text and is_for_people else f"{name}: {text}".removesuffix(": ")

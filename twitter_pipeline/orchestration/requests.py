@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from twitter_pipeline.request import EXAMPLE, FetchRequest, parse_request, read_request
-from twitter_pipeline.words import FetchKind
 
 REQUEST_HELP = (
     "The accounts to fetch. Paste the JSON list after `request:`. The same account twice counts once: tracked if "
@@ -48,8 +47,3 @@ def request_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def run_config_for(requests: Sequence[FetchRequest]) -> dict[str, Any]:
     """Return the run config of `fetch_tweets` for a request."""
     return {"request": [request.as_json() for request in requests]}
-
-
-def tags_for(requests: Sequence[FetchRequest], *, kind: FetchKind) -> dict[str, str]:
-    """Return the tags that name a run's kind and size in the run list."""
-    return {"twitter_pipeline/kind": kind.value, "twitter_pipeline/accounts": str(len(requests))}

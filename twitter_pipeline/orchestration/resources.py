@@ -71,3 +71,15 @@ class XApiResource(ConfigurableResourceFactory[FetchSession]):
         """Hold the session open during the run; leaving it ends all calls and closes the run in `fetch_runs`."""
         with self.create_resource(context) as session:
             yield session
+        if session.was_interrupted and context.instance is not None and context.run is not None:
+            note_cancelling(context.instance, context.run.run_id)
+
+
+def note_cancelling(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Tell Dagster that a run ends because it was asked to.
+
+    It takes a signal for a failure unless the run is known to be cancelling, as it is when the UI sent the signal.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status is dg.DagsterRunStatus.STARTED:
+        instance.report_run_canceling(run, message="A signal asked the run to stop.")

@@ -3,8 +3,10 @@
 import dagster as dg
 
 from twitter_pipeline.orchestration.resources import OpenDatabase
-from twitter_pipeline.store.runs import close_run, close_vanished_runs, load_run
+from twitter_pipeline.store.runs import VANISHED, close_run, close_vanished_runs, load_run
 from twitter_pipeline.words import RunStatus
+
+UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 def close_with_dagster(dagster_run: dg.DagsterRun, database: OpenDatabase, status: RunStatus, error: str) -> None:
@@ -39,10 +41,15 @@ def reconcile_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
 
 
 def fail_vanished_runs(instance: dg.DagsterInstance, database: OpenDatabase) -> list[str]:
-    """Close vanished runs in `fetch_runs` and report them to Dagster as failed; return their Dagster run ids."""
-    vanished = close_vanished_runs(database.database, prices=database.settings.prices)
-    for run_id in vanished:
-        run = instance.get_run_by_id(run_id)
-        if run is not None and not run.is_finished:
+    """Close vanished runs in `fetch_runs` and report them to Dagster as failed; return their Dagster run ids.
+
+    Those too that a command has closed in `fetch_runs`, where it finds them without loading Dagster.
+    """
+    close_vanished_runs(database.database, prices=database.settings.prices)
+    failed: list[str] = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        report = load_run(database.database, dagster_run_id=run.run_id)
+        if report is not None and report.error == VANISHED:
             instance.report_run_failed(run, "The process of this run is gone; what it fetched is stored.")
-    return vanished
+            failed.append(run.run_id)
+    return failed

@@ -13,6 +13,7 @@ from typing import Any
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.api import SandboxApi
 from twitter_pipeline.sandbox.faults import Faults
+from twitter_pipeline.sandbox.rendering import KEPT_PAGE_BYTES
 from twitter_pipeline.sandbox.server import serve
 from twitter_pipeline.sandbox.windows import TokenSpec
 from twitter_pipeline.sandbox.world import World
@@ -41,7 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
 def api_of(options: argparse.Namespace) -> SandboxApi:
     """Make the API that the options describe."""
     started_at = _instant(options.started_at) if options.started_at else None
-    world = World(options.seed, accounts=read_accounts(options.accounts), started_at=started_at)
+    world = World(
+        options.seed,
+        accounts=read_accounts(options.accounts),
+        started_at=started_at,
+        page_cache_bytes=options.page_cache_mb * 1_000_000,
+    )
     tokens = [TokenSpec(f"sandbox-token-{number + 1}") for number in range(options.tokens)]
     faults = Faults(seed=options.seed, latency_s=options.latency_ms / 1000)
     limits = {endpoint: int(limit) for endpoint, _, limit in (text.rpartition("=") for text in options.limit)}
@@ -97,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency-ms", type=float, default=0.0, help="how long every answer takes")
     parser.add_argument("--accounts", type=Path, metavar="FILE.json", help="a list of accounts as you want them")
     parser.add_argument("--started-at", metavar="INSTANT", help="when they have exactly their `tweets`; default: now")
+    parser.add_argument(
+        "--page-cache-mb", type=int, default=KEPT_PAGE_BYTES // 1_000_000, help="memory for pages that do not change"
+    )
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when the process that started it is gone")
     return parser
 

@@ -17,7 +17,7 @@ from twitter_pipeline.sandbox.vocabulary import Selection, chosen
 _SLOT: Final = re.compile('"\ue000#(\\w+)\ue001"|\ue000(\\w+)\ue001'.encode())
 
 _KEPT_TARGETS: Final = 40_000
-_KEPT_PAGE_BYTES: Final = 96_000_000
+KEPT_PAGE_BYTES: Final = 96_000_000
 
 UserOf = Callable[[Account], dict[str, Any]]
 
@@ -74,8 +74,9 @@ class WrittenPage:
 class Renderer:
     """Writes bodies for one selection of fields; shared by all requests to a world that choose the same."""
 
-    def __init__(self, selection: Selection) -> None:
+    def __init__(self, selection: Selection, *, page_cache_bytes: int = KEPT_PAGE_BYTES) -> None:
         self.selection = selection
+        self._page_cache_bytes = page_cache_bytes
         self._compiled: dict[Blueprint, _Compiled] = {}
         self._users: dict[str, tuple[dict[str, Any], bytes]] = {}
         self._targets: dict[int, tuple[bytes, list[bytes]]] = {}
@@ -129,7 +130,7 @@ class Renderer:
     def keep(self, place: Hashable, page: WrittenPage) -> None:
         """Keep a page that will be the same whenever it is asked for, within the memory there is for that."""
         self._kept_bytes += page.size
-        if self._kept_bytes > _KEPT_PAGE_BYTES:
+        if self._kept_bytes > self._page_cache_bytes:
             self._pages.clear()
             self._kept_bytes = page.size
         self._pages[place] = page

@@ -21,7 +21,7 @@ from twitter_pipeline.sandbox.accounts import (
 )
 from twitter_pipeline.sandbox.blueprints import VARIANTS, Blueprint, Composer, blueprint, slot, tweet_of
 from twitter_pipeline.sandbox.dice import throw
-from twitter_pipeline.sandbox.rendering import Renderer
+from twitter_pipeline.sandbox.rendering import KEPT_PAGE_BYTES, Renderer
 from twitter_pipeline.sandbox.snowflakes import (
     EPOCH_MS,
     MAX_ID,
@@ -104,6 +104,7 @@ class World:
         clock: Callable[[], float] = time.time,
         accounts: Sequence[AccountSpec] = (),
         started_at: float | None = None,
+        page_cache_bytes: int = KEPT_PAGE_BYTES,
     ) -> None:
         self.seed = seed
         self.clock = clock
@@ -118,6 +119,7 @@ class World:
         self._scripts: dict[str, _Script] = {}
         self._posted: dict[int, Tweet] = {}
         self._renderers: dict[Selection, Renderer] = {}
+        self._page_cache_bytes = page_cache_bytes
         self._of_friends: dict[int, Tweet] = {}
         self._users: dict[str, tuple[tuple[Account, int, str], dict[str, Any]]] = {}
         for spec in accounts:
@@ -304,7 +306,7 @@ class World:
         if renderer is None:
             if len(self._renderers) >= _KEPT_RENDERERS:
                 self._renderers.clear()
-            renderer = self._renderers[selection] = Renderer(selection)
+            renderer = self._renderers[selection] = Renderer(selection, page_cache_bytes=self._page_cache_bytes)
         return renderer
 
     def known_usernames(self) -> list[str]:

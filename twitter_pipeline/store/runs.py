@@ -30,6 +30,11 @@ WITH opened AS (
 SELECT id, pg_advisory_lock_shared(%(lock)s, id::int) FROM opened
 """
 
+# After an outage: the run is there, and its lock is free.
+LOCK_AGAIN = """
+SELECT id, pg_advisory_lock_shared(%(lock)s, id::int) FROM fetch_runs WHERE id = %(run_id)s
+"""
+
 BEAT = """
 UPDATE fetch_runs
 SET heartbeat_at = now(), waiting_for = %(waiting_for)s, waiting_until = %(waiting_until)s,
@@ -64,7 +69,8 @@ WITH run AS (
     SELECT id, started_at FROM fetch_runs WHERE id = %(run_id)s AND status = 'running' FOR UPDATE
 ), broken_off AS (
     UPDATE fetch_run_accounts
-    SET outcome = 'interrupted', reason = coalesce(%(error)s, 'the run ended before this account'), finished_at = now()
+    SET outcome = 'interrupted', finished_at = now(),
+        reason = coalesce(split_part(%(error)s::text, E'\\n', 1), 'the run ended before this account')
     WHERE fetch_run_id = (SELECT id FROM run) AND outcome = 'pending'
 ), calls AS (
     SELECT count(*) AS calls, coalesce(sum(billed_posts), 0) AS billed_posts,
@@ -109,8 +115,8 @@ FROM fetch_run_accounts WHERE fetch_run_id = %s ORDER BY username
 """
 
 PROGRESS = """
-SELECT count(*), count(*) FILTER (WHERE outcome <> 'pending'), coalesce(sum(tweets_fetched), 0),
-       coalesce(sum(tweets_new), 0), coalesce(sum(calls), 0), max(r.waiting_for), max(r.waiting_until)
+SELECT count(*), count(*) FILTER (WHERE a.outcome <> 'pending'), coalesce(sum(a.tweets_fetched), 0),
+       coalesce(sum(a.tweets_new), 0), coalesce(sum(a.calls), 0), max(r.waiting_for), max(r.waiting_until)
 FROM fetch_runs r JOIN fetch_run_accounts a ON a.fetch_run_id = r.id
 WHERE r.dagster_run_id = %s
 """

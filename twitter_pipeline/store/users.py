@@ -8,6 +8,10 @@ from twitter_pipeline.errors import Availability
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.x_api.parsing import User
 
+# One at a time, and there are few: two that save the same new account at once would trip over its name, which is unique
+# beside the id.
+LOCK = "SELECT pg_advisory_xact_lock(7305810)"
+
 # A name belongs to whoever holds it now: whoever we knew by it has another name that we do not know yet.
 FREE_NAMES = """
 UPDATE users SET username = NULL
@@ -118,7 +122,7 @@ def save_users(database: Database, users: Sequence[User], *, read_at: datetime) 
     """Write profiles as just read, with their names and an empty state for new ones; can be repeated."""
     if not users:
         return
-    # In the order of ids, so that two processes that save the same accounts cannot deadlock.
+    # In the order of ids, so that this cannot deadlock with others who write several accounts.
     ordered = sorted(users, key=lambda user: user.id)
     params = {
         "ids": [user.id for user in ordered],
@@ -126,6 +130,7 @@ def save_users(database: Database, users: Sequence[User], *, read_at: datetime) 
         "read_at": read_at,
     }
     with database.transaction() as connection:
+        connection.execute(LOCK)
         connection.execute(FREE_NAMES, params)
         connection.cursor().executemany(SAVE_USERS, [_profile(user, read_at) for user in ordered])
         connection.execute(END_NAMES, params)

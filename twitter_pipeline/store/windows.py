@@ -6,8 +6,9 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
   in this window, and every settled call is counted in it; a call in flight may be counted or not. So
   `remaining - in_flight` never promises too much, and rises by itself as answers come in.
 - closed: `reset_at` is null or past. One call is leased to find out; its headers open the window.
-- A call that was leased less than `STRADDLE_S` before a window closed may reach X after its reset, so it still counts
-  as in flight then. An older one was counted in the old window; if its worker died, it is forgotten here.
+- Calls in flight are counted afresh when a window closes, and when an answer tells of a new one. A call that was
+  leased less than `STRADDLE_S` before may reach X after the reset, so it still counts then. An older one was counted in
+  the old window; if its worker died, it is forgotten here.
 """
 
 from dataclasses import dataclass
@@ -50,11 +51,10 @@ WITH clock AS (
     FOR UPDATE OF w
 ), taken AS (
     UPDATE tokens_endpoint_rl w
-    SET in_flight = 1 + CASE WHEN chosen.is_open THEN w.in_flight ELSE (
-            SELECT count(*) FROM api_calls c
-            WHERE c.called_at > chosen.now - %(straddle_s)s * interval '1 second'
-              AND c.token_id = w.token_id AND c.endpoint = w.endpoint AND c.outcome IS NULL
-        ) END,
+    SET in_flight = 1 + CASE
+            WHEN chosen.is_open THEN w.in_flight
+            ELSE calls_in_flight(w.token_id, w.endpoint, chosen.now - %(straddle_s)s * interval '1 second')
+        END,
         opened_at = CASE WHEN chosen.is_open THEN w.opened_at ELSE chosen.now END,
         remaining = CASE WHEN chosen.is_open THEN w.remaining END,
         reset_at = CASE WHEN chosen.is_open THEN w.reset_at END,
@@ -73,8 +73,9 @@ SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.n
 
 # Settling twice changes nothing: the second time the call has an outcome. The row of the call is inserted where a crash
 # of the server lost it. Headers count by X's own epoch: a later epoch is a new window, the same one can only shrink,
-# an earlier one is a late answer about a window that is gone. reset_at is X's reset less X's clock, from now on: at
-# most a second late (X's clock comes in whole seconds) and never early.
+# an earlier one is a late answer about a window that is gone. So is the same one, when the window has been closed since
+# the call was sent. reset_at is X's reset less X's clock, from now on: at most a second late (X's clock comes in whole
+# seconds) and never early.
 SETTLE = """
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
@@ -108,15 +109,21 @@ WITH clock AS (
     RETURNING c.called_at
 )
 UPDATE tokens_endpoint_rl w
-SET in_flight = greatest(0, w.in_flight - CASE
-        WHEN logged.called_at > coalesce(w.opened_at - %(straddle_s)s * interval '1 second', '-infinity') THEN 1
-        ELSE 0
-    END),
+SET in_flight = CASE
+        WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN calls_in_flight(
+            w.token_id, w.endpoint, logged.called_at - %(straddle_s)s * interval '1 second', %(call_id)s
+        )
+        WHEN logged.called_at > coalesce(w.opened_at - %(straddle_s)s * interval '1 second', '-infinity')
+            THEN greatest(0, w.in_flight - 1)
+        ELSE w.in_flight
+    END,
+    opened_at = CASE WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN logged.called_at ELSE w.opened_at END,
     "limit" = CASE WHEN said.epoch >= coalesce(w.reset_epoch, 0) THEN said."limit" ELSE w."limit" END,
     remaining = CASE
         WHEN %(back_off_s)s::float8 IS NOT NULL THEN 0
         WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN said.remaining
-        WHEN said.epoch = w.reset_epoch THEN least(w.remaining, said.remaining)
+        WHEN said.epoch = w.reset_epoch AND NOT (w.reset_at IS NULL AND logged.called_at < w.opened_at)
+            THEN least(w.remaining, said.remaining)
         ELSE w.remaining
     END,
     reset_at = CASE
@@ -125,7 +132,8 @@ SET in_flight = greatest(0, w.in_flight - CASE
             said.now + least(%(back_off_s)s * 2 ^ least(w.refusals, 10), %(longest_s)s) * interval '1 second'
         )
         WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN said.reset_at
-        WHEN said.epoch = w.reset_epoch THEN least(w.reset_at, said.reset_at)
+        WHEN said.epoch = w.reset_epoch AND NOT (w.reset_at IS NULL AND logged.called_at < w.opened_at)
+            THEN least(w.reset_at, said.reset_at)
         ELSE w.reset_at
     END,
     reset_epoch = greatest(w.reset_epoch, said.epoch),

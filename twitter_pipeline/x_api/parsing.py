@@ -5,26 +5,36 @@ Both vocabularies of the API are read, `tweet` (referenced_tweets, note_tweet, r
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
+
+from msgspec import Raw, Struct
+from msgspec.json import Decoder
 
 from twitter_pipeline.errors import UnreadableAnswer
-from twitter_pipeline.x_api.json_values import (
-    JsonObject,
-    JsonValue,
-    as_bool,
-    as_id,
-    as_instant,
-    as_int,
-    as_list,
-    as_object,
-    as_text,
-    decode_json,
-    encode_json,
-)
+from twitter_pipeline.x_api.json_values import as_bool, as_instant, as_text, decode_body, json_text
 from twitter_pipeline.x_api.problems import Problem, one_line, read_problems
+from twitter_pipeline.x_api.wire import (
+    ANSWER,
+    MEDIA,
+    META,
+    SINGLE,
+    THING,
+    TWEET,
+    USER,
+    WireAnswer,
+    WireMedia,
+    WireMeta,
+    WireReference,
+    WireThing,
+    WireTweet,
+    WireTweetMetrics,
+    WireUserMetrics,
+    decode_object,
+)
 
 
 class TweetKind(StrEnum):
@@ -36,8 +46,7 @@ class TweetKind(StrEnum):
     QUOTE = "quote"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tweet:
+class Tweet(Struct, frozen=True, kw_only=True, gc=False):
     """A tweet as it is stored.
 
     `text` is the whole text, HTML-escaped as the API sends it: that of the note for a long post, and for a retweet
@@ -67,8 +76,7 @@ class Tweet:
     raw: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(Struct, frozen=True, kw_only=True, gc=False):
     """An account's profile as it is stored; `raw` is its JSON as it came."""
 
     id: int
@@ -119,7 +127,7 @@ def read_tweets_page(body: bytes) -> TweetsPage:
     Raises UnreadableAnswer when the body is no JSON object.
     """
     answer = _read_answer(body)
-    items, problems = _read_items(answer)
+    items, problems = _read_items(answer, body)
     included = _index_includes(answer)
     tweets: dict[int, Tweet] = {}
     for item in items:
@@ -128,15 +136,14 @@ def read_tweets_page(body: bytes) -> TweetsPage:
             problems.append(tweet)
         else:
             tweets.setdefault(tweet.id, tweet)
-    users = _read_each_user(as_list(as_object(answer.get("includes")).get("users")), problems)
-    meta = as_object(answer.get("meta"))
-    result_count = as_int(meta.get("result_count"))
+    users = _read_each_user(_included_items(answer, "users"), problems)
+    meta = _read_meta(answer)
     return TweetsPage(
         tweets=tuple(tweets.values()),
         users=users,
-        next_token=as_text(meta.get("next_token")) or None,
+        next_token=as_text(meta.next_token) or None,
         problems=tuple(problems),
-        result_count=len(items) if result_count is None else result_count,
+        result_count=len(items) if meta.result_count is None else meta.result_count,
     )
 
 
@@ -147,202 +154,202 @@ def read_users(body: bytes) -> UsersAnswer:
     Raises UnreadableAnswer when the body is no JSON object.
     """
     answer = _read_answer(body)
-    items, problems = _read_items(answer)
+    items, problems = _read_items(answer, body)
     users = _read_each_user(items, problems)
     return UsersAnswer(users=users, problems=tuple(problems))
 
 
-def _read_answer(body: bytes) -> JsonObject:
+def _read_answer(body: bytes) -> WireAnswer:
     try:
-        answer = decode_json(body)
+        return decode_body(ANSWER, body)
     except ValueError as error:
-        raise UnreadableAnswer(f"the body of {len(body)} bytes is no JSON: {one_line(str(error))}") from error
-    if not isinstance(answer, dict):
-        raise UnreadableAnswer(f"the body of {len(body)} bytes is JSON, but no object")
-    return answer
+        raise UnreadableAnswer(f"the body of {len(body)} bytes is no JSON object: {one_line(str(error))}") from error
 
 
-def _read_items(answer: JsonObject) -> tuple[list[JsonValue], list[Problem]]:
+def _read_items(answer: WireAnswer, body: bytes) -> tuple[list[Raw], list[Problem]]:
     """Return what `data` holds, of which a look-up of a single thing makes no list, and the problems beside it."""
-    problems = list(read_problems(answer))
-    data = answer.get("data")
+    problems = read_problems(answer.errors)
+    data = answer.data
     if isinstance(data, list):
         return data, problems
     if isinstance(data, dict):
-        return [data], problems
+        return [decode_body(SINGLE, body).data], problems
     if data is not None:
-        problems.append(_unreadable("data", data, "neither a list nor an object"))
+        problems.append(_unreadable("data", None, "neither a list nor an object"))
     return [], problems
 
 
-def _unreadable(what: str, item: JsonValue, why: str) -> Problem:
-    item_id = as_text(as_object(item).get("id")) or ""
+def _read_meta(answer: WireAnswer) -> WireMeta:
+    try:
+        return decode_object(META, answer.meta)
+    except ValueError:
+        return WireMeta()
+
+
+def _unreadable(what: str, item_id: object, why: str) -> Problem:
     return Problem(
         title=f"Unreadable {what}",
         detail=f"The answer held a {what} that was left out: {why}.",
         kind=f"unreadable-{what}",
         resource_type=what,
-        resource_id=one_line(item_id),
+        resource_id=one_line(as_text(item_id) or ""),
         section="data",
     )
 
 
-# By which member the objects of `includes` are referred to.
-_INCLUDED = {"media": "media_key", "tweets": "id", "posts": "id", "polls": "id", "places": "id", "users": "id"}
+# The sections of `includes`, read by what their objects are referred to.
+_SECTIONS: Mapping[str, Decoder[Any]] = {
+    "media": MEDIA,
+    "posts": TWEET,
+    "tweets": TWEET,
+    "polls": THING,
+    "places": THING,
+    "users": THING,
+}
 
-_Included = dict[str, dict[str, JsonObject]]
+
+@dataclass(frozen=True, slots=True)
+class _Included:
+    """What an answer's `includes` hold: the JSON text of each object by section and key, and the tweets among them."""
+
+    texts: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    tweets: dict[str, WireTweet] = field(default_factory=dict[str, WireTweet])
 
 
-def _index_includes(answer: JsonObject) -> _Included:
-    included: _Included = {}
-    includes = answer.get("includes")
-    if not isinstance(includes, dict):
-        return included
-    for section, key in _INCLUDED.items():
-        by_key = {str(item.get(key)): item for item in as_list(includes.get(section)) if isinstance(item, dict)}
-        if by_key:
-            included[section] = by_key
+def _included_items(answer: WireAnswer, section: str) -> list[Raw]:
+    items = answer.includes.get(section) if isinstance(answer.includes, dict) else None
+    return items if isinstance(items, list) else []
+
+
+def _index_includes(answer: WireAnswer) -> _Included:
+    included = _Included()
+    for section, decoder in _SECTIONS.items():
+        texts: dict[str, str] = {}
+        for item in _included_items(answer, section):
+            try:
+                thing: WireMedia | WireTweet | WireThing = decode_object(decoder, item)
+                text = json_text(item)
+            except ValueError:
+                continue
+            if thing.id is not None:
+                key = str(thing.id)
+                texts[key] = text
+                if isinstance(thing, WireTweet):
+                    included.tweets[key] = thing
+        if texts:
+            included.texts[section] = texts
     return included
 
 
-def _included_tweet(tweet_id: JsonValue, included: _Included) -> JsonObject | None:
-    for section in ("tweets", "posts"):
-        if section in included and (tweet := included[section].get(str(tweet_id))) is not None:
-            return tweet
-    return None
-
-
-def _read_tweet(item: JsonValue, included: _Included) -> Tweet | Problem:
-    if not isinstance(item, dict):
-        return _unreadable("tweet", item, "it is no JSON object")
-    tweet_id = as_id(item.get("id"))
-    if tweet_id is None:
-        return _unreadable("tweet", item, "its id is missing or no number")
+def _read_tweet(item: Raw, included: _Included) -> Tweet | Problem:
     try:
-        raw = encode_json({**item, "includes": _includes_of(item, included)})
-    except ValueError:
-        return _unreadable("tweet", item, "it cannot be written as JSON again")
-    references = _references_of(item)
-    in_reply_to_user_id = as_id(item.get("in_reply_to_user_id"))
-    metrics = as_object(item.get("public_metrics"))
+        tweet, text = decode_object(TWEET, item), json_text(item)
+    except ValueError as error:
+        return _unreadable("tweet", None, str(error))
+    if tweet.id is None:
+        return _unreadable("tweet", None, "its id is missing or no number")
+    references = tweet.referenced_tweets or tweet.referenced_posts or ()
+    referenced = _ids_by_kind(references)
+    metrics = tweet.public_metrics or _NO_TWEET_METRICS
     return Tweet(
-        id=tweet_id,
-        author_id=as_id(item.get("author_id")),
-        created_at=as_instant(item.get("created_at")),
-        text=_whole_text(item, references.get("retweeted"), included),
-        kind=_kind_of(references, in_reply_to_user_id),
-        lang=as_text(item.get("lang")),
-        conversation_id=as_id(item.get("conversation_id")),
-        in_reply_to_user_id=in_reply_to_user_id,
-        in_reply_to_tweet_id=references.get("replied_to"),
-        retweeted_tweet_id=references.get("retweeted"),
-        quoted_tweet_id=references.get("quoted"),
-        like_count=as_int(metrics.get("like_count")),
-        retweet_count=as_int(_either(metrics, "retweet_count", "repost_count")),
-        reply_count=as_int(metrics.get("reply_count")),
-        quote_count=as_int(metrics.get("quote_count")),
-        bookmark_count=as_int(metrics.get("bookmark_count")),
-        impression_count=as_int(metrics.get("impression_count")),
-        edit_history_ids=_ids(_either(item, "edit_history_tweet_ids", "edit_history_post_ids")),
-        raw=raw,
+        id=tweet.id,
+        author_id=tweet.author_id,
+        created_at=as_instant(tweet.created_at),
+        text=_whole_text(tweet, referenced.get("retweeted"), included),
+        kind=_kind_of(referenced, tweet.in_reply_to_user_id),
+        lang=as_text(tweet.lang),
+        conversation_id=tweet.conversation_id,
+        in_reply_to_user_id=tweet.in_reply_to_user_id,
+        in_reply_to_tweet_id=referenced.get("replied_to"),
+        retweeted_tweet_id=referenced.get("retweeted"),
+        quoted_tweet_id=referenced.get("quoted"),
+        like_count=metrics.like_count,
+        retweet_count=_either(metrics.retweet_count, metrics.repost_count),
+        reply_count=metrics.reply_count,
+        quote_count=metrics.quote_count,
+        bookmark_count=metrics.bookmark_count,
+        impression_count=metrics.impression_count,
+        edit_history_ids=tuple(tweet.edit_history_tweet_ids or tweet.edit_history_post_ids or ()),
+        # The tweet's own text is spliced, not written again: it has at least an id, so a comma can follow.
+        raw=f'{text[:-1]},"includes":{{{_includes_of(tweet, references, included)}}}}}',
     )
 
 
-def _either(members: JsonObject, name: str, other_name: str) -> JsonValue:
-    value = members.get(name)
-    return members.get(other_name) if value is None else value
+_NO_TWEET_METRICS = WireTweetMetrics()
 
 
-def _ids(value: JsonValue) -> tuple[int, ...]:
-    return tuple([number for item in as_list(value) if (number := as_id(item)) is not None])
+def _either(count: int | None, other: int | None) -> int | None:
+    return other if count is None else count
 
 
-def _reference_items(item: JsonObject) -> list[JsonValue]:
-    return as_list(_either(item, "referenced_tweets", "referenced_posts"))
-
-
-def _references_of(item: JsonObject) -> dict[str, int]:
+def _ids_by_kind(references: Iterable[WireReference]) -> dict[str, int]:
     """Return the ids of the tweets referred to, by the kind of reference: retweeted, replied_to, quoted."""
-    references: dict[str, int] = {}
-    for reference in _reference_items(item):
-        if not isinstance(reference, dict):
-            continue
-        kind, referenced_id = reference.get("type"), as_id(reference.get("id"))
-        if isinstance(kind, str) and referenced_id is not None:
-            references.setdefault(kind, referenced_id)
-    return references
+    ids: dict[str, int] = {}
+    for reference in references:
+        if isinstance(reference.type, str) and reference.id is not None:
+            ids.setdefault(reference.type, reference.id)
+    return ids
 
 
-def _kind_of(references: dict[str, int], in_reply_to_user_id: int | None) -> TweetKind:
-    if "retweeted" in references:
+def _kind_of(referenced: dict[str, int], in_reply_to_user_id: int | None) -> TweetKind:
+    if "retweeted" in referenced:
         return TweetKind.RETWEET
     # A reply to a tweet that is gone may have lost its reference, but not the user it answers.
-    if "replied_to" in references or in_reply_to_user_id is not None:
+    if "replied_to" in referenced or in_reply_to_user_id is not None:
         return TweetKind.REPLY
-    return TweetKind.QUOTE if "quoted" in references else TweetKind.ORIGINAL
+    return TweetKind.QUOTE if "quoted" in referenced else TweetKind.ORIGINAL
 
 
 _RETWEET_PREFIX = re.compile(r"RT @\w{1,50}: ", re.ASCII)
 
 
-def _whole_text(item: JsonObject, retweeted_id: int | None, included: _Included) -> str:
-    text = _own_text(item)
+def _whole_text(tweet: WireTweet, retweeted_id: int | None, included: _Included) -> str:
+    text = _own_text(tweet)
     if retweeted_id is None:
         return text
     prefix = _RETWEET_PREFIX.match(text)
-    retweeted = _included_tweet(retweeted_id, included)
+    retweeted = included.tweets.get(str(retweeted_id))
     if prefix is None or retweeted is None:
         return text
     return prefix[0] + _own_text(retweeted)
 
 
-def _own_text(item: JsonObject) -> str:
-    note = as_object(_either(item, "note_tweet", "note_post"))
-    return as_text(note.get("text")) or as_text(item.get("text")) or ""
+def _own_text(tweet: WireTweet) -> str:
+    note = tweet.note_tweet or tweet.note_post
+    return (note and as_text(note.text)) or as_text(tweet.text) or ""
 
 
-def _includes_of(item: JsonObject, included: _Included) -> JsonObject:
-    """Return the part of the answer's `includes` that one tweet, or a tweet it refers to, points at."""
-    found: JsonObject = {}
-    if not included:
-        return found
-    referenced = [str(as_object(reference).get("id")) for reference in _reference_items(item)]
-    tweets = [item, *(tweet for key in referenced if (tweet := _included_tweet(key, included)) is not None)]
-    for section, by_key in included.items():
-        keys_of = _POINTERS.get(section)
-        keys = referenced if keys_of is None else [str(key) for tweet in tweets for key in keys_of(tweet)]
-        objects: list[JsonValue] = [by_key[key] for key in dict.fromkeys(keys) if key in by_key]
-        if objects:
-            found[section] = objects
-    return found
+def _includes_of(tweet: WireTweet, references: Iterable[WireReference], included: _Included) -> str:
+    """Return the members of the answer's `includes` at which one tweet, or a tweet it refers to, points, as JSON."""
+    pointers = _pointers_of(tweet, included)
+    for reference in references:
+        key = str(reference.id)
+        pointers += (("tweets", key), ("posts", key))
+        if key in included.tweets:
+            pointers += _pointers_of(included.tweets[key], included)
+    if not pointers:
+        return ""
+    found: dict[str, dict[str, str]] = {}
+    for section, pointer in pointers:
+        if (texts := included.texts.get(section)) and (text := texts.get(key := str(pointer))):
+            found.setdefault(section, {})[key] = text
+    return ",".join([f'"{section}":[{",".join(texts.values())}]' for section, texts in found.items()])
 
 
-def _media_keys(item: JsonObject) -> Sequence[JsonValue]:
-    return as_list(as_object(item.get("attachments")).get("media_keys"))
+def _pointers_of(tweet: WireTweet, included: _Included) -> list[tuple[str, str | int | None]]:
+    """Return by section and key at what a tweet points, other than by its references."""
+    pointers: list[tuple[str, str | int | None]] = []
+    if "users" in included.texts:
+        pointers += (("users", tweet.author_id), ("users", tweet.in_reply_to_user_id))
+    if tweet.geo is not None:
+        pointers.append(("places", tweet.geo.place_id))
+    if tweet.attachments is not None:
+        pointers += [("media", key) for key in tweet.attachments.media_keys or ()]
+        pointers += [("polls", key) for key in tweet.attachments.poll_ids or ()]
+    return pointers
 
 
-def _poll_ids(item: JsonObject) -> Sequence[JsonValue]:
-    return as_list(as_object(item.get("attachments")).get("poll_ids"))
-
-
-def _place_ids(item: JsonObject) -> Sequence[JsonValue]:
-    return (as_object(item.get("geo")).get("place_id"),)
-
-
-def _user_ids(item: JsonObject) -> Sequence[JsonValue]:
-    return item.get("author_id"), item.get("in_reply_to_user_id")
-
-
-# How a tweet points at the objects of a section; at other tweets it points by its references.
-_POINTERS: Mapping[str, Callable[[JsonObject], Sequence[JsonValue]]] = {
-    "media": _media_keys,
-    "polls": _poll_ids,
-    "places": _place_ids,
-    "users": _user_ids,
-}
-
-
-def _read_each_user(items: list[JsonValue], problems: list[Problem]) -> tuple[User, ...]:
+def _read_each_user(items: list[Raw], problems: list[Problem]) -> tuple[User, ...]:
     """Read users in order, each once; what cannot be read is appended to `problems`."""
     users: dict[int, User] = {}
     for item in items:
@@ -354,32 +361,33 @@ def _read_each_user(items: list[JsonValue], problems: list[Problem]) -> tuple[Us
     return tuple(users.values())
 
 
-def _read_user(item: JsonValue) -> User | Problem:
-    if not isinstance(item, dict):
-        return _unreadable("user", item, "it is no JSON object")
-    user_id, username = as_id(item.get("id")), as_text(item.get("username"))
-    if user_id is None or not username:
-        return _unreadable("user", item, "its id or username is missing or of a wrong type")
+def _read_user(item: Raw) -> User | Problem:
     try:
-        raw = encode_json(item)
-    except ValueError:
-        return _unreadable("user", item, "it cannot be written as JSON again")
-    metrics = as_object(item.get("public_metrics"))
+        user, text = decode_object(USER, item), json_text(item)
+    except ValueError as error:
+        return _unreadable("user", None, str(error))
+    username = as_text(user.username)
+    if user.id is None or not username:
+        return _unreadable("user", user.id, "its id or username is missing or of a wrong type")
+    metrics = user.public_metrics or _NO_USER_METRICS
     return User(
-        id=user_id,
+        id=user.id,
         username=username,
-        name=as_text(item.get("name")) or username,
-        created_at=as_instant(item.get("created_at")),
-        description=as_text(item.get("description")),
-        location=as_text(item.get("location")),
-        protected=as_bool(item.get("protected")) or False,
-        verified=as_bool(item.get("verified")),
-        verified_type=as_text(item.get("verified_type")),
-        followers_count=as_int(metrics.get("followers_count")),
-        following_count=as_int(metrics.get("following_count")),
-        tweet_count=as_int(_either(metrics, "tweet_count", "post_count")),
-        listed_count=as_int(metrics.get("listed_count")),
-        profile_image_url=as_text(item.get("profile_image_url")),
-        most_recent_tweet_id=as_id(_either(item, "most_recent_tweet_id", "most_recent_post_id")),
-        raw=raw,
+        name=as_text(user.name) or username,
+        created_at=as_instant(user.created_at),
+        description=as_text(user.description),
+        location=as_text(user.location),
+        protected=as_bool(user.protected) or False,
+        verified=as_bool(user.verified),
+        verified_type=as_text(user.verified_type),
+        followers_count=metrics.followers_count,
+        following_count=metrics.following_count,
+        tweet_count=_either(metrics.tweet_count, metrics.post_count),
+        listed_count=metrics.listed_count,
+        profile_image_url=as_text(user.profile_image_url),
+        most_recent_tweet_id=user.most_recent_tweet_id or user.most_recent_post_id,
+        raw=text,
     )
+
+
+_NO_USER_METRICS = WireUserMetrics()

@@ -15,14 +15,12 @@ from twitter_pipeline.errors import (
     ApiError,
     Availability,
     BadRequest,
-    ConnectionFault,
     ResourceForbidden,
     ResourceNotFound,
     ServerFault,
     TokenForbidden,
     TokenRejected,
     TooManyRequests,
-    UnreadableAnswer,
     UsageCapped,
 )
 from twitter_pipeline.x_api.json_values import (
@@ -94,10 +92,9 @@ def read_problem(value: JsonValue) -> Problem:
     )
 
 
-def read_problems(answer: JsonObject) -> tuple[Problem, ...]:
+def read_problems(errors: JsonValue) -> list[Problem]:
     """Read the `errors` that come beside or instead of the data of a 200."""
-    errors = answer.get("errors")
-    return tuple(read_problem(error) for error in as_list(errors)) if errors else ()
+    return [read_problem(error) for error in as_list(errors)]
 
 
 def _text(members: JsonObject, name: str) -> str:
@@ -224,15 +221,3 @@ def one_line(text: str) -> str:
     """Bring text from outside into one line of at most 300 printable characters."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST_MESSAGE]).split())
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 3]}..."
-
-
-# 404 is among them: for eight hours of September 2025 all timelines answered so (docs.x.com, incidents).
-_WORTH_ANOTHER_TRY = (TooManyRequests, ServerFault, ConnectionFault, UnreadableAnswer, ResourceNotFound)
-
-
-def may_retry(error: ApiError) -> bool:
-    """Tell whether the same call may succeed later with the same token.
-
-    A refusal of the token (TokenRejected, TokenForbidden, UsageCapped) is no for this token; another one may do.
-    """
-    return isinstance(error, _WORTH_ANOTHER_TRY)

@@ -41,10 +41,11 @@ def in_post_words(value: Any) -> Any:
 
 
 def page_of(*tweets: object, **members: object) -> TweetsPage:
-    return read_tweets_page(json.dumps({"data": tweets, **members}).encode())
+    return read_tweets_page(json.dumps({"data": tweets, **members}, separators=(",", ":")).encode())
 
 
 def bare_tweet(tweet_id: int, **changes: Any) -> Tweet:
+    """Return a tweet of which nothing but the id came."""
     members: dict[str, Any] = dict.fromkeys(Tweet.__slots__)
     members |= {"id": tweet_id, "text": "", "kind": TweetKind.ORIGINAL, "edit_history_ids": ()}
     return Tweet(**members | {"raw": f'{{"id":"{tweet_id}","includes":{{}}}}'} | changes)
@@ -247,6 +248,79 @@ def test_an_unpaired_surrogate_is_replaced_in_text_and_stays_an_escape_in_raw() 
     )
 
 
+def test_an_escaped_backslash_before_what_looks_like_a_surrogate_is_no_surrogate() -> None:
+    (tweet,) = read_tweets_page(rb'{"data":[{"id":"5","text":"\\ud83d \udE00"}]}').tweets
+
+    assert tweet == bare_tweet(5, text="\\ud83d \ufffd", raw=r'{"id":"5","text":"\\ud83d \udE00","includes":{}}')
+
+
+def test_an_unpaired_surrogate_is_taken_anywhere_in_an_answer() -> None:
+    page = read_tweets_page(
+        rb'{"\ud83d":"\udc00","data":[{"id":"5","\ud83d\ud83d":1,"referenced_tweets":[{"type":"retweeted","id":"4"}],'
+        rb'"text":"RT @a: cut"}],"includes":{"tweets":[{"id":"4","text":"\ud83d\ude00\ude00"}]},'
+        rb'"errors":[{"title":"\ud83d"}],"meta":{"next_token":"\udfff"}}'
+    )
+
+    assert (page.problems[0].title, page.next_token, page.tweets[0].text) == (
+        "\ufffd",
+        "\ufffd",
+        "RT @a: \U0001f600\ufffd",
+    )
+    assert page.tweets[0].raw == (
+        r'{"id":"5","\ud83d\ud83d":1,"referenced_tweets":[{"type":"retweeted","id":"4"}],"text":"RT @a: cut",'
+        r'"includes":{"tweets":[{"id":"4","text":"\ud83d\ude00\ude00"}]}}'
+    )
+
+
+def test_raw_keeps_what_the_api_wrote_to_the_letter() -> None:
+    written = '{ "id" : 5.0e0, "big":123456789012345678901234567890, "text" :"\\u00e9é\\/" }'
+    (tweet,) = read_tweets_page(f'{{"data":[ {written} ]}}'.encode()).tweets
+
+    assert tweet == bare_tweet(5, text="éé/", raw=written[:-1] + ',"includes":{}}')
+
+
+def test_a_tweet_that_is_no_utf_8_costs_nothing_but_itself() -> None:
+    page = read_tweets_page(b'{"data":[{"id":"6"},{"id":"5","text":"\xff"},{"id":"4","odd":"\xff"}]}')
+
+    assert [tweet.id for tweet in page.tweets] == [6]
+    assert [problem.kind for problem in page.problems] == ["unreadable-tweet", "unreadable-tweet"]
+
+
+def test_members_of_a_wrong_type_are_missing_and_take_no_other_with_them() -> None:
+    (tweet,) = page_of(
+        {
+            "id": "5",
+            "author_id": "someone",
+            "conversation_id": 4,
+            "public_metrics": {"like_count": [], "reply_count": 2**63, "quote_count": "7", "repost_count": 8},
+            "edit_history_tweet_ids": ["4", None, "x", 0, 5],
+            "referenced_tweets": [7, {"type": "quoted", "id": "x"}, {"type": 1, "id": 2}, {"type": "quoted", "id": 3}],
+            "note_tweet": "none",
+            "attachments": {"media_keys": [None, "3_1"], "poll_ids": "77"},
+            "geo": [],
+            "text": "whole",
+        },
+        includes={
+            "media": [7, {"media_key": True}, {"media_key": "3_1"}],
+            "polls": {"id": "77"},
+            "tweets": [{"id": 3}],
+        },
+    ).tweets
+
+    assert tweet == bare_tweet(
+        5,
+        text="whole",
+        kind=TweetKind.QUOTE,
+        conversation_id=4,
+        quoted_tweet_id=3,
+        quote_count=7,
+        retweet_count=8,
+        edit_history_ids=(4, 5),
+        raw=tweet.raw,
+    )
+    assert json.loads(tweet.raw)["includes"] == {"media": [{"media_key": "3_1"}], "tweets": [{"id": 3}]}
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -368,7 +442,7 @@ json_values = st.recursive(
 
 
 def assert_storable(value: object) -> None:
-    for name in type(value).__dataclass_fields__:  # type: ignore[attr-defined]
+    for name in type(value).__slots__:  # type: ignore[attr-defined]
         member = getattr(value, name)
         if isinstance(member, str):
             assert "\x00" not in member

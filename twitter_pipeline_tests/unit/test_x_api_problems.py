@@ -13,17 +13,15 @@ from twitter_pipeline.errors import (
     ApiError,
     Availability,
     BadRequest,
-    ConnectionFault,
     ResourceForbidden,
     ResourceNotFound,
     ServerFault,
     TokenForbidden,
     TokenRejected,
     TooManyRequests,
-    UnreadableAnswer,
     UsageCapped,
 )
-from twitter_pipeline.x_api.problems import Problem, availability_of, may_retry, read_failure, read_problem
+from twitter_pipeline.x_api.problems import Problem, availability_of, read_failure, read_problem
 from twitter_pipeline.x_api.rate_limit import RateLimitWindow
 
 ATTEMPTED = "GET /2/users/:id/tweets for user 123"
@@ -101,52 +99,44 @@ def test_suspended_missing_and_protected_accounts_are_told_apart(name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("status", "error_class", "retry"),
+    ("status", "error_class"),
     [
-        (204, ServerFault, True),
-        (301, ServerFault, True),
-        (302, ServerFault, True),
-        (400, BadRequest, False),
-        (401, TokenRejected, False),
-        (402, UsageCapped, False),
-        (403, ResourceForbidden, False),
-        (404, ResourceNotFound, True),
-        (405, BadRequest, False),
-        (408, ServerFault, True),
-        (409, BadRequest, False),
-        (410, BadRequest, False),
-        (414, BadRequest, False),
-        (420, TooManyRequests, True),
-        (422, BadRequest, False),
-        (425, ServerFault, True),
-        (429, TooManyRequests, True),
-        (451, BadRequest, False),
-        (499, BadRequest, False),
-        (500, ServerFault, True),
-        (502, ServerFault, True),
-        (503, ServerFault, True),
-        (504, ServerFault, True),
-        (522, ServerFault, True),
-        (599, ServerFault, True),
+        (204, ServerFault),
+        (301, ServerFault),
+        (302, ServerFault),
+        (400, BadRequest),
+        (401, TokenRejected),
+        (402, UsageCapped),
+        (403, ResourceForbidden),
+        (404, ResourceNotFound),
+        (405, BadRequest),
+        (408, ServerFault),
+        (409, BadRequest),
+        (410, BadRequest),
+        (414, BadRequest),
+        (420, TooManyRequests),
+        (422, BadRequest),
+        (425, ServerFault),
+        (429, TooManyRequests),
+        (451, BadRequest),
+        (499, BadRequest),
+        (500, ServerFault),
+        (502, ServerFault),
+        (503, ServerFault),
+        (504, ServerFault),
+        (522, ServerFault),
+        (599, ServerFault),
     ],
 )
 @pytest.mark.parametrize(
     "body", [b"", b"<html><title>nginx</title></html>", b"[]", b'{"title": 5, "errors": "x"}', b"\xff"]
 )
 def test_every_status_family_is_decided_without_the_help_of_the_body(
-    status: int, error_class: type[ApiError], retry: bool, body: bytes
+    status: int, error_class: type[ApiError], body: bytes
 ) -> None:
     error = failure_of(status, body)
 
-    assert (type(error), may_retry(error)) == (error_class, retry)
-
-
-@pytest.mark.parametrize(
-    ("error", "retry"),
-    [(ConnectionFault("reset"), True), (UnreadableAnswer("cut"), True), (ApiError("unknown"), False)],
-)
-def test_what_has_no_status_is_retried_when_it_is_the_networks_fault(error: ApiError, retry: bool) -> None:
-    assert may_retry(error) is retry
+    assert type(error) is error_class
 
 
 @pytest.mark.parametrize(

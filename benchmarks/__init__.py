@@ -1,0 +1,1 @@
+"""What the project costs in calls, time and memory, measured against the sandbox API: `python -m benchmarks`."""

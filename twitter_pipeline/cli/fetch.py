@@ -1,0 +1,128 @@
+"""`fetch`: a request from a file, from stdin or from the command line, run by Dagster in this process."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from twitter_pipeline.cli.commands import Command, environment_settings
+from twitter_pipeline.cli.launching import run_request
+from twitter_pipeline.cli.places import workplace
+from twitter_pipeline.cli.results import exit_code, report_as_json, show_problems, show_report
+from twitter_pipeline.cli.terminal import Terminal, printable
+from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.request import USERNAME, FetchRequest, parse_request, read_request
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@click.command(cls=Command, short_help="Download the tweets of accounts.")
+@click.argument("sources", nargs=-1, metavar="FILE | - | @NAME...")
+@click.option("--mode", metavar="MODE", help="For @NAMEs: `full` (the default) or `limit:N`, the newest N tweets.")
+@click.option("--track", is_flag=True, help="For @NAMEs: watch the accounts from now on.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="Show neither progress nor results, only what could not be had.")
+@click.pass_obj
+def fetch(
+    terminal: Terminal, sources: Sequence[str], *, mode: str | None, track: bool, as_json: bool, quiet: bool
+) -> int:
+    """Download what is missing of the tweets of accounts.
+
+    The request is a JSON file, stdin (-), or names with their @. Accounts that were fetched before cost only what is
+    new; a run that was broken off goes on where it was. Accounts that are protected, suspended or unknown are reported.
+
+    \b
+    Examples:
+      twitter-pipeline fetch @nasa @esa
+      twitter-pipeline fetch @nasa --mode limit:200 --track
+      twitter-pipeline fetch request.json --json > result.json
+      echo '[{"username": "nasa", "fetch_mode": "full"}]' | twitter-pipeline fetch -
+
+    \b
+    A request:
+      [{"username": "nasa", "track_after": true,  "fetch_mode": "full"},
+       {"username": "esa",  "track_after": false, "fetch_mode": "limit:200"}]
+
+    Exit codes: 0 everything asked for is there, 1 something could not be fetched, 2 the request or the configuration
+    is wrong.
+    """
+    requests = read_sources(terminal, sources, mode=mode, track=track)
+    with workplace(environment_settings(), terminal) as work:
+        ending = run_request(terminal, work, requests, show_progress=not quiet)
+    if as_json:
+        sys.stdout.write(report_as_json(ending, made_up=work.made_up) + "\n")
+    elif not quiet:
+        show_report(terminal, ending, made_up=work.made_up)
+    show_problems(terminal, ending)
+    return exit_code(ending)
+
+
+def read_sources(
+    terminal: Terminal, sources: Sequence[str], *, mode: str | None, track: bool
+) -> tuple[FetchRequest, ...]:
+    """Return the request that the arguments name; raise ConfigurationError when there is none or it is wrong."""
+    if not sources:
+        raise ConfigurationError(
+            "What shall be fetched? Give a file with a JSON request, - for stdin, or names: "
+            "twitter-pipeline fetch @nasa @esa"
+        )
+    if all(source.startswith("@") for source in sources):
+        return _request_of_names(sources, mode=mode, track=track)
+    if len(sources) > 1:
+        raise ConfigurationError(_many_sources(sources))
+    if mode is not None or track:
+        raise ConfigurationError(
+            "--mode and --track go with names, as in `fetch @nasa --mode limit:200`. "
+            "In a JSON request each account has its own fetch_mode and track_after."
+        )
+    text = _read_stdin(terminal) if sources[0] == "-" else _read_file(sources[0])
+    return parse_request(text.removeprefix(_BYTE_ORDER_MARK))
+
+
+def _request_of_names(names: Sequence[str], *, mode: str | None, track: bool) -> tuple[FetchRequest, ...]:
+    fields: dict[str, object] = {"track_after": track}
+    if mode is not None:
+        fields["fetch_mode"] = mode
+    return read_request([{"username": name, **fields} for name in names])
+
+
+def _many_sources(sources: Sequence[str]) -> str:
+    plain = [source for source in sources if not source.startswith("@")]
+    if all(USERNAME.fullmatch(source) for source in plain):
+        names = " ".join("@" + source.removeprefix("@") for source in sources)
+        return f"Names are written with their @: twitter-pipeline fetch {names}"
+    return f"Give either one file or names with their @; {printable(plain[0])} is no name, and there is more than one."
+
+
+def _read_stdin(terminal: Terminal) -> bytes:
+    if sys.stdin.isatty():
+        terminal.say("Type or paste the JSON request; end it with Ctrl-D on a line of its own.")
+    text = sys.stdin.buffer.read()
+    if not text.strip():
+        raise ConfigurationError(
+            "There is nothing on stdin. Pipe a JSON request into `fetch -`, such as: "
+            """echo '[{"username": "nasa"}]' | twitter-pipeline fetch -"""
+        )
+    return text
+
+
+def _read_file(name: str) -> bytes:
+    shown = printable(name)
+    try:
+        text = Path(name).read_bytes()
+    except FileNotFoundError:
+        if USERNAME.fullmatch(name):
+            hint = f"To fetch the account of that name, write it with its @: twitter-pipeline fetch @{name}"
+        elif name.lstrip().startswith(("[", "{")):
+            hint = "To give the request itself, pipe it into `twitter-pipeline fetch -`."
+            shown = f"{shown[:30]}..."
+        else:
+            hint = "Give the path of a JSON request, or names with their @."
+        raise ConfigurationError(f"There is no file {shown}. {hint}") from None
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigurationError(f"The file {shown} cannot be read: {why}.") from error
+    if not text.strip():
+        raise ConfigurationError(f"The file {shown} is empty; it should hold a JSON request (see fetch --help).")
+    return text

@@ -1,0 +1,125 @@
+"""What a command works on: the tables alone, or a whole working place with an API."""
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+
+from twitter_pipeline.cli.terminal import Terminal
+from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.local.places import WorkingPlace, working_place
+from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
+from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import close_vanished_runs
+from twitter_pipeline.store.schema import require_current, upgrade
+from twitter_pipeline.store.tokens import SANDBOX_PREFIX, load_tokens, refuse_to_mix
+
+MADE_UP = "No token is configured, so this is the sandbox: all accounts and tweets are made up, and nothing is spent."
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The database with the tables. `server` is the embedded one, None with a DATABASE_URL."""
+
+    database: Database
+    url: str
+    server: EmbeddedServer | None
+
+
+@contextmanager
+def tables(
+    settings: Settings, terminal: Terminal, *, current: bool = True, apply_schema: bool = False
+) -> Generator[Tables]:
+    """Open the tables, close runs whose process is gone, and say so when what they hold is made up; needs no API.
+
+    On the embedded server there is one database for the sandbox's tweets and one for those of X, as in a working place.
+    With `current` False the schema may be missing or old; with `apply_schema` it is applied on the embedded server.
+    Raises ConfigurationError when there is no database.
+    """
+    with ExitStack() as stack:
+        server = None
+        url = settings.database_url or ""
+        if not url:
+            server = stack.enter_context(embedded_server(settings.local_dir / "postgres"))
+            url = server.url("twitter" if settings.bearer_tokens else "sandbox")
+        database = stack.enter_context(connected(url))
+        if server is not None and apply_schema:
+            upgrade(database.engine)
+        if current:
+            require_current(database.engine)
+            close_vanished_runs(database, prices=settings.prices)
+            if any(token.env_key.startswith(SANDBOX_PREFIX) for token in load_tokens(database)):
+                terminal.say("These are the sandbox's data: all accounts, tweets and costs are made up.")
+        yield Tables(database, url, server)
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A working place and its tables, which are up to date."""
+
+    place: WorkingPlace
+    database: Database
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the API is the sandbox."""
+        return self.place.sandbox is not None
+
+
+@contextmanager
+def workplace(settings: Settings, terminal: Terminal) -> Generator[Workplace]:
+    """Bring up a working place and its tables; say so when the API is the sandbox."""
+    if settings.database_url:
+        # Before anything is started for it.
+        with connected(settings.database_url) as database:
+            require_current(database.engine)
+    with working_place(settings) as place:
+        prepare(place)
+        if place.sandbox is not None:
+            terminal.say(MADE_UP)
+        with connected(place.database_url) as database:
+            close_vanished_runs(database, prices=settings.prices)
+            yield Workplace(place, database)
+
+
+def prepare(place: WorkingPlace) -> None:
+    """Apply the schema on the embedded server, require it on another, and keep made-up tweets apart from real ones."""
+    with connected(place.database_url) as database:
+        if place.server is not None:
+            upgrade(database.engine)
+        else:
+            require_current(database.engine)
+        refuse_to_mix(database, place.bearer_tokens)
+
+
+@contextmanager
+def connected(url: str) -> Generator[Database]:
+    """Open a database that answers; raise ConfigurationError with its address, without the password, if it does not."""
+    database = Database(url, pool_size=2)
+    try:
+        try:
+            with database.engine.connect():
+                pass
+        except (DBAPIError, psycopg.Error, UnicodeError) as error:
+            raise ConfigurationError(_unreachable(url, error)) from error
+        yield database
+    finally:
+        database.close()
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    why = next(iter(str(cause).splitlines()), type(cause).__name__)
+    password = make_url(url).password
+    if isinstance(password, str) and password:
+        why = why.replace(password, "***")
+    return f"The database {shown(url)} cannot be reached: {why}\nCheck DATABASE_URL, and that the server runs."
+
+
+def shown(url: str) -> str:
+    """Return a database's address as it may be shown: without the password and without the driver."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=True)

@@ -1,0 +1,150 @@
+"""The program `twitter-pipeline`: its commands by name, and how an error becomes a message and an exit code."""
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from twitter_pipeline import __version__
+from twitter_pipeline.cli.commands import HELP_NAMES, Failure, debug_option
+from twitter_pipeline.cli.terminal import Terminal
+from twitter_pipeline.errors import ConfigurationError, PipelineError
+from twitter_pipeline.local.processes import ending_signals_interrupt
+
+DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+COMMANDS = {
+    "fetch": ("fetch", "Download the tweets of accounts."),
+    "status": ("status", "Show what is stored of each account, and what is missing."),
+    "runs": ("runs", "Show the latest runs and what they achieved."),
+    "tracked": ("watchlist", "Show the accounts that are watched."),
+    "track": ("watchlist", "Put accounts on the watch list."),
+    "untrack": ("watchlist", "Take accounts off the watch list."),
+    "tokens": ("tokens", "Show every token and what is left of its limits."),
+    "db": ("db", "Look after the database and ask it questions."),
+    "demo": ("local", "Fetch a sample request from the sandbox and show what was stored."),
+    "up": ("local", "Run the Dagster UI and its daemon until Ctrl-C."),
+    "sandbox": ("local", "Serve the sandbox API alone."),
+}
+"""Each command with its module and its short help, so that the list is shown without loading the database's drivers."""
+
+_HELP = """Download and watch X (Twitter) accounts into PostgreSQL.
+
+\b
+Examples:
+  twitter-pipeline fetch @nasa @esa --mode limit:200
+  twitter-pipeline fetch request.json
+  twitter-pipeline status nasa
+  twitter-pipeline COMMAND --help
+
+Without a token in the environment or in .env the sandbox API is used, whose accounts and tweets are made up.
+
+\b
+Exit codes: 0 everything asked for is there, 1 something could not be had,
+2 the request or the configuration is wrong, 130 interrupted."""
+
+
+class Program(click.Group):
+    """The group of all commands; a command's module is imported when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"twitter_pipeline.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from their short helps, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short_help) for name, (_, short_help) in COMMANDS.items()])
+
+
+program = Program(
+    "twitter-pipeline",
+    help=_HELP,
+    params=[debug_option()],
+    no_args_is_help=True,
+    context_settings={"help_option_names": HELP_NAMES, "max_content_width": 110},
+)
+click.version_option(__version__, prog_name="twitter-pipeline")(program)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; what goes wrong is one readable message on stderr."""
+    terminal = Terminal.open()
+    _log_warnings_to(terminal)
+    try:
+        with ending_signals_interrupt():
+            code: object = program.main(arguments, "twitter-pipeline", standalone_mode=False, obj=terminal)
+            sys.stdout.flush()
+    except (KeyboardInterrupt, click.Abort):
+        terminal.say("Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INCOMPLETE
+    except Exception as error:  # noqa: BLE001 a person gets a message, whatever it is
+        return _report(terminal, error)
+    return code if isinstance(code, int) else DONE
+
+
+def _report(terminal: Terminal, error: Exception) -> int:
+    """Say what went wrong and return the exit code."""
+    if terminal.debug:
+        terminal.say(traceback.format_exc())
+    if isinstance(error, click.ClickException):
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        if context is not None:
+            terminal.say(context.get_usage())
+            terminal.say(f"Try: {context.command_path} --help\n")
+        terminal.say(f"Error: {error.format_message()}")
+        return WRONG
+    if isinstance(error, PipelineError):
+        terminal.say(f"Error: {error}")
+        if isinstance(error, Failure):
+            return error.exit_code
+        return WRONG if isinstance(error, ConfigurationError) else INCOMPLETE
+    terminal.say(f"Error: {_describe(error)}")
+    return INCOMPLETE
+
+
+def _describe(error: Exception) -> str:
+    """Describe an exception that nobody expected in one line."""
+    import psycopg
+    from sqlalchemy.exc import DBAPIError
+
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    first_line = next(iter(str(cause).splitlines()), "")
+    if isinstance(cause, psycopg.OperationalError):
+        return f"the database stopped answering: {first_line}. Run the command again."
+    return f"{type(cause).__name__}: {first_line}\nThis is a fault of the program. Run again with --debug for details."
+
+
+class _TerminalHandler(logging.Handler):
+    """Shows warnings of the core on stderr, above a progress display if there is one."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.WARNING)
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._terminal.say(f"{record.levelname.capitalize()}: {record.getMessage()}")
+
+
+def _log_warnings_to(terminal: Terminal) -> None:
+    core = logging.getLogger("twitter_pipeline")
+    for handler in [each for each in core.handlers if isinstance(each, _TerminalHandler)]:
+        core.removeHandler(handler)
+    core.addHandler(_TerminalHandler(terminal))
+    core.propagate = False

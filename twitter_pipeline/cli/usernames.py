@@ -1,0 +1,18 @@
+"""Usernames as arguments: with or without @, in any case."""
+
+from collections.abc import Sequence
+
+from twitter_pipeline.cli.terminal import printable
+from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.request import USERNAME
+
+
+def read_names(given: Sequence[str]) -> list[str]:
+    """Return the names in lower case, each once; raise ConfigurationError with all that are none."""
+    names = [name.strip().removeprefix("@") for name in given]
+    wrong = [printable(text) for text, name in zip(given, names, strict=True) if not USERNAME.fullmatch(name)]
+    if wrong:
+        raise ConfigurationError(
+            f"No username: {', '.join(wrong)}. A username has 1 to 15 letters, digits or underscores."
+        )
+    return list(dict.fromkeys(name.lower() for name in names))

@@ -1,0 +1,122 @@
+"""`tracked`, `track`, `untrack`: the accounts that are watched."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from threading import Event
+
+import click
+
+from twitter_pipeline.accounts import Resolution, Resolver
+from twitter_pipeline.calls import XApi
+from twitter_pipeline.cli.commands import Command, environment_settings
+from twitter_pipeline.cli.places import Workplace, tables, workplace
+from twitter_pipeline.cli.status import called
+from twitter_pipeline.cli.terminal import Terminal, cell, table
+from twitter_pipeline.cli.usernames import read_names
+from twitter_pipeline.cli.words import ago, counted, instant, number
+from twitter_pipeline.errors import Availability
+from twitter_pipeline.request import FetchRequest
+from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.status import load_account_statuses
+from twitter_pipeline.store.users import KnownUser, find_users, set_tracked
+from twitter_pipeline.tokens import TokenPool
+from twitter_pipeline.x_api.client import XApiClient
+
+
+@click.command(cls=Command, short_help="Show the accounts that are watched.")
+@click.pass_obj
+def tracked(terminal: Terminal) -> None:
+    """Show the watch list.
+
+    \b
+    Example:
+      twitter-pipeline tracked
+    """
+    with tables(environment_settings(), terminal) as opened:
+        accounts = load_account_statuses(opened.database, tracked_only=True)
+    if not accounts:
+        terminal.write("No account is tracked. To track one: twitter-pipeline track NAME")
+        return
+    lines = table("account", "tracked since (UTC)", "tweets", "last poll", "availability", right=("tweets",))
+    now = datetime.now(UTC)
+    for each in accounts:
+        lines.add_row(
+            cell(called(each)),
+            instant(each.tracked_since),
+            number(each.tweets_stored),
+            ago(each.last_polled_at, now),
+            each.availability,
+        )
+    terminal.show(lines)
+    terminal.write(f"{counted(len(accounts), 'account')}")
+
+
+@click.command(cls=Command, short_help="Put accounts on the watch list.")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.pass_obj
+def track(terminal: Terminal, *, names: Sequence[str]) -> int:
+    """Put accounts on the watch list. Names that are not known yet are looked up, which X charges for.
+
+    \b
+    Examples:
+      twitter-pipeline track nasa
+      twitter-pipeline track @nasa @esa
+    """
+    wanted = read_names(names)
+    settings = environment_settings()
+    with tables(settings, terminal, apply_schema=True) as opened:
+        known = {name: user.id for name, user in find_users(opened.database, wanted).items() if _may_be_tracked(user)}
+        unknown = [name for name in wanted if name not in known]
+        troubles: list[str] = []
+        if unknown:
+            with workplace(settings, terminal) as work:
+                resolution = look_up(settings, work, unknown)
+            known |= {account.request.username: account.user_id for account in resolution.accounts}
+            notes = {each.request.username: each.note for each in resolution.accounts if each.note}
+            for name, note in notes.items():
+                terminal.say(f"@{name}: {note}")
+            for absence in resolution.absences:
+                terminal.say(f"@{absence.request.username} is not tracked: {absence.reason}")
+                troubles += [absence.request.username] if absence.availability is None else []
+        changed = set_tracked(opened.database, known.values(), tracked=True)
+    for name, user_id in known.items():
+        terminal.write(f"@{name} is tracked now" if user_id in changed else f"@{name} was tracked already")
+    return 1 if troubles else 0
+
+
+def look_up(settings: Settings, work: Workplace, usernames: Sequence[str]) -> Resolution:
+    """Ask X who holds these names, and store the profiles."""
+    place, stop = work.place, Event()
+    with XApiClient(place.api_url) as client:
+        pool = TokenPool(work.database, place.bearer_tokens, lease_s=client.longest_call_s, stop=stop)
+        resolver = Resolver(
+            XApi(client, pool, stop=stop),
+            work.database,
+            fetch_run_id=None,
+            profile_max_age=settings.profile_max_age,
+            now=datetime.now(UTC),
+        )
+        return resolver.resolve([FetchRequest(name, track_after=True) for name in usernames])
+
+
+def _may_be_tracked(user: KnownUser) -> bool:
+    return user.availability is Availability.ACTIVE and not user.is_former_name
+
+
+@click.command(cls=Command, short_help="Take accounts off the watch list.")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.pass_obj
+def untrack(terminal: Terminal, *, names: Sequence[str]) -> None:
+    """Take accounts off the watch list; what is stored of them stays.
+
+    \b
+    Example:
+      twitter-pipeline untrack nasa esa
+    """
+    wanted = read_names(names)
+    with tables(environment_settings(), terminal) as opened:
+        known = find_users(opened.database, wanted)
+        changed = set_tracked(opened.database, [user.id for user in known.values()], tracked=False)
+    for name in wanted:
+        was = name in known and known[name].id in changed
+        terminal.write(f"@{name} is not tracked any more" if was else f"@{name} was not tracked")

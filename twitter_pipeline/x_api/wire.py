@@ -1,0 +1,171 @@
+"""What is read of the API's JSON; all else is checked to be JSON and skipped, without an object made of it.
+
+Both vocabularies are named, `tweet` and `post`. A `Raw` is an object's own text, which is decoded by itself, so that a
+malformed one costs no other.
+"""
+
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
+
+from msgspec import Meta, Raw, Struct, ValidationError, convert, field
+from msgspec.json import Decoder, decode
+from msgspec.structs import fields
+
+from twitter_pipeline.x_api.json_values import BIGINT_MAX, JsonValue
+
+_Id: TypeAlias = Annotated[int, Meta(ge=1, le=BIGINT_MAX)] | None
+_Count: TypeAlias = Annotated[int, Meta(ge=0, le=BIGINT_MAX)] | None
+_Ids: TypeAlias = list[Annotated[int, Meta(ge=1, le=BIGINT_MAX)]] | None
+_Key: TypeAlias = str | int | None
+_Keys: TypeAlias = list[str | int] | None
+
+
+class _Members(Struct, gc=False):
+    """Members of a JSON object; the garbage collector passes them by, since JSON has no cycles."""
+
+
+class WireMeta(_Members):
+    result_count: _Count = None
+    next_token: object = None
+
+
+_Scalar: TypeAlias = str | int | float | bool | None
+
+
+class WireAnswer(_Members):
+    """A whole body, of which no member need have the type that X states."""
+
+    data: list[Raw] | dict[str, object] | _Scalar = None
+    includes: dict[str, list[Raw] | dict[str, object] | _Scalar] | list[object] | _Scalar = None
+    errors: Any = None
+    meta: Raw = Raw(b"{}")
+
+
+class WireSingle(_Members):
+    """The answer to a look-up of one thing, whose `data` is no list."""
+
+    data: Raw
+
+
+class WireReference(_Members):
+    type: object = None
+    id: _Id = None
+
+
+class WireNote(_Members):
+    text: object = None
+
+
+class WireAttachments(_Members):
+    media_keys: _Keys = None
+    poll_ids: _Keys = None
+
+
+class WireGeo(_Members):
+    place_id: _Key = None
+
+
+class WireTweetMetrics(_Members):
+    like_count: _Count = None
+    retweet_count: _Count = None
+    repost_count: _Count = None
+    reply_count: _Count = None
+    quote_count: _Count = None
+    bookmark_count: _Count = None
+    impression_count: _Count = None
+
+
+class WireTweet(_Members):
+    id: _Id = None
+    author_id: _Id = None
+    created_at: object = None
+    text: object = None
+    lang: object = None
+    conversation_id: _Id = None
+    in_reply_to_user_id: _Id = None
+    note_tweet: WireNote | None = None
+    note_post: WireNote | None = None
+    referenced_tweets: list[WireReference] | None = None
+    referenced_posts: list[WireReference] | None = None
+    edit_history_tweet_ids: _Ids = None
+    edit_history_post_ids: _Ids = None
+    attachments: WireAttachments | None = None
+    geo: WireGeo | None = None
+    public_metrics: WireTweetMetrics | None = None
+
+
+class WireUserMetrics(_Members):
+    followers_count: _Count = None
+    following_count: _Count = None
+    tweet_count: _Count = None
+    post_count: _Count = None
+    listed_count: _Count = None
+
+
+class WireUser(_Members):
+    id: _Id = None
+    username: object = None
+    name: object = None
+    created_at: object = None
+    description: object = None
+    location: object = None
+    protected: object = None
+    verified: object = None
+    verified_type: object = None
+    profile_image_url: object = None
+    most_recent_tweet_id: _Id = None
+    most_recent_post_id: _Id = None
+    public_metrics: WireUserMetrics | None = None
+
+
+class WireMedia(_Members):
+    id: _Key = field(name="media_key", default=None)
+
+
+class WireThing(_Members):
+    """A poll, a place or a user, of which only the name it goes by is read."""
+
+    id: _Key = None
+
+
+# Not strict: a number may come as a string.
+ANSWER = Decoder(WireAnswer)
+SINGLE = Decoder(WireSingle)
+META = Decoder(WireMeta, strict=False)
+TWEET = Decoder(WireTweet, strict=False)
+USER = Decoder(WireUser, strict=False)
+MEDIA = Decoder(WireMedia, strict=False)
+THING = Decoder(WireThing, strict=False)
+
+S = TypeVar("S", bound=Struct)
+
+
+def decode_object(decoder: Decoder[S], item: Raw) -> S:
+    """Decode an object, without the members that are of another type than stated.
+
+    Raises ValueError, and nothing else, when it is no object or has no readable form.
+    """
+    try:
+        try:
+            return decoder.decode(item)
+        except ValidationError:
+            read = _fitting(decode(item), decoder.type)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if read is None:
+        raise ValueError("it is no JSON object")
+    return read
+
+
+def _fitting(value: JsonValue, wanted: Any) -> Any:
+    """Return what fits a type: the value, or the members or items of it that do, or None."""
+    try:
+        return convert(value, wanted, strict=False)
+    except ValidationError:
+        pass
+    for each in get_args(wanted) or (wanted,):
+        if isinstance(value, dict) and isinstance(each, type) and issubclass(each, Struct):
+            return each(**{known.name: _fitting(value.get(known.encode_name), known.type) for known in fields(each)})
+        if isinstance(value, list) and get_origin(each) is list:
+            (item_type,) = get_args(each)
+            return [fitting for item in value if (fitting := _fitting(item, item_type)) is not None]
+    return None

@@ -1,0 +1,229 @@
+"""Whole jobs: a sandbox over HTTP, a database and a Dagster instance with the project's own settings."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import orjson
+import pytest
+from dotenv import dotenv_values
+
+from twitter_pipeline.local.instance import dagster_storage_url, prepare_dagster_home
+from twitter_pipeline.local.places import WorkingPlace
+from twitter_pipeline.orchestration.launch import FetchResult, run_fetch_job
+from twitter_pipeline.orchestration.resources import OpenDatabase
+from twitter_pipeline.request import read_request
+from twitter_pipeline.sandbox.accounts import AccountSpec
+from twitter_pipeline.sandbox.faults import FaultKind, Faults
+from twitter_pipeline.sandbox.windows import USER_TWEETS
+from twitter_pipeline.settings import PROJECT_DIR, load_settings
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import RunReport, load_run
+from twitter_pipeline_tests.conftest import Databases, MakeSandbox, Sandbox
+
+PATIENCE_S = 60.0
+
+Entry = str | dict[str, Any]
+
+
+@dataclass
+class Trap:
+    """What happens when the timeline call number `at` arrives, 0 being the first; None springs it never."""
+
+    at: int | None = None
+    action: Callable[[], None] = field(default=lambda: None)
+    fault: FaultKind | None = None
+    seen: int = 0
+    sprung: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, endpoint: str, _number: int) -> FaultKind | None:
+        """Serve as the script of faults."""
+        if endpoint != USER_TWEETS:
+            return None
+        number, self.seen = self.seen, self.seen + 1
+        if number == self.at:
+            self.action()
+            self.sprung.set()
+        return self.fault
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A working place over a sandbox, and what can be asked about both."""
+
+    place: WorkingPlace
+    sandbox: Sandbox
+    database: Database
+
+    def fetch(self, *entries: Entry) -> FetchResult:
+        """Run the job on a request in this process; a name alone is an entry."""
+        return run_fetch_job(read_request(_as_entries(entries)), self.place)
+
+    def start(self, *entries: Entry, words: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Run the job in a process of its own."""
+        request = orjson.dumps(_as_entries(entries)).decode()
+        return subprocess.Popen(
+            [sys.executable, "-m", "twitter_pipeline_tests.e2e.child", request, *words],
+            cwd=PROJECT_DIR,
+            env=self.place.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @property
+    def opened(self) -> OpenDatabase:
+        """The database as sensors get it."""
+        return OpenDatabase(self.database, load_settings(os.environ))
+
+    def report(self, dagster_run_id: str) -> RunReport:
+        report = load_run(self.database, dagster_run_id=dagster_run_id)
+        assert report is not None
+        return report
+
+    def last_report(self) -> RunReport:
+        """The run that was opened last."""
+        report = load_run(self.database, run_id=self.database.execute("SELECT max(id) FROM fetch_runs")[0][0])
+        assert report is not None
+        return report
+
+    def outcomes(self, report: RunReport) -> dict[str, str]:
+        return {each.username: each.outcome.value for each in report.account_reports}
+
+    def user_id(self, username: str) -> int:
+        user = self.sandbox.world.user(username)
+        assert user is not None
+        return int(user["id"])
+
+    def stored(self, username: str) -> list[int]:
+        """The tweets that are stored, newest first."""
+        rows = self.database.execute(
+            "SELECT id FROM tweets WHERE author_id = %s ORDER BY id DESC", (self.user_id(username),)
+        )
+        return [tweet_id for (tweet_id,) in rows]
+
+    def truth(self, username: str) -> list[int]:
+        """The tweets that the API serves, newest first."""
+        return self.sandbox.world.served_ids(username)
+
+    def untrue(self, username: str) -> list[int]:
+        """Tweets that are claimed as covered and not stored: there must be none, whatever was killed."""
+        rows = self.database.execute(
+            "SELECT t FROM unnest(%s::bigint[]) t JOIN user_state s ON s.user_id = %s AND t <@ s.covered"
+            " WHERE NOT EXISTS (SELECT FROM tweets WHERE id = t)",
+            (self.truth(username), self.user_id(username)),
+        )
+        return [tweet_id for (tweet_id,) in rows]
+
+    def bought_twice(self) -> int:
+        """How many tweets the sandbox has served more than once (it must record ids)."""
+        served = Counter(tweet_id for call in self.sandbox.api.calls for tweet_id in call.ids)
+        return sum(count - 1 for count in served.values())
+
+    def timeline_calls(self) -> int:
+        return sum(call.endpoint == USER_TWEETS for call in self.sandbox.api.calls)
+
+    def time_passes(self, *, seconds: int) -> None:
+        """Make all signs of life older."""
+        self.database.execute(
+            "UPDATE fetch_runs SET heartbeat_at = heartbeat_at - make_interval(secs => %s)", [seconds]
+        )
+
+
+MakeWorkshop = Callable[..., Workshop]
+
+
+@pytest.fixture(scope="session")
+def dagster_url(databases: Databases) -> Iterator[str]:
+    """Dagster's own storage, which the tests of one process share: no run knows of another."""
+    url = databases.create(template="template0")
+    yield dagster_storage_url(url)
+    databases.drop(url)
+
+
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """Keep from the test what is in a `.env` of the checkout, and from later tests what this one sets."""
+    before = dict(os.environ)
+    # A blank wins over the file and is no setting.
+    os.environ.update(dict.fromkeys(dotenv_values(PROJECT_DIR / ".env"), ""))
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def make_workshop(
+    make_sandbox: MakeSandbox,
+    database: Database,
+    database_url: str,
+    dagster_url: str,
+    environment: None,
+    tmp_path: Path,
+) -> MakeWorkshop:
+    """Make a working place over a sandbox with accounts that are silent by now; `script` makes calls go wrong."""
+
+    def make(
+        accounts: Sequence[AccountSpec],
+        *,
+        tokens: Any = 2,
+        script: Callable[[str, int], FaultKind | None] | None = None,
+        latency_s: float = 0.0,
+        **options: Any,
+    ) -> Workshop:
+        sandbox = make_sandbox(
+            accounts, tokens=tokens, faults=Faults(script=script, latency_s=latency_s), record_ids=True, **options
+        )
+        home = tmp_path / "dagster"
+        prepare_dagster_home(home)
+        place = WorkingPlace(
+            database_url=database_url,
+            dagster_url=dagster_url,
+            dagster_home=home,
+            api_url=sandbox.serve(),
+            bearer_tokens=sandbox.bearer_tokens,
+            sandbox=None,
+            server=None,
+        )
+        os.environ.update(place.environment())
+        return Workshop(place, sandbox, database)
+
+    return make
+
+
+def silent(username: str, tweets: int, **wishes: Any) -> AccountSpec:
+    """An account whose last tweet is an hour old, so that all is settled and none appears in the middle of a test."""
+    return AccountSpec(username=username, tweets=tweets, last_tweet_at=time.time() - 3600, **wishes)
+
+
+def status_in_dagster(dagster_run_id: str) -> str:
+    """What Dagster says of a run."""
+    with dg.DagsterInstance.get() as opened:
+        run = opened.get_run_by_id(dagster_run_id)
+        assert run is not None
+        return run.status.value
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, int]:
+    """Wait until a process ends and return what it said, and its status."""
+    said, _ = process.communicate(timeout=PATIENCE_S)
+    return said, process.returncode
+
+
+def signalled(process: subprocess.Popen[str], number: signal.Signals) -> Callable[[], None]:
+    """Make the action that sends a signal to a process."""
+    return lambda: process.send_signal(number)
+
+
+def _as_entries(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    return [{"username": entry} if isinstance(entry, str) else entry for entry in entries]

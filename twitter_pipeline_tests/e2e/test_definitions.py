@@ -1,0 +1,47 @@
+"""What Dagster loads: from an empty environment, with nothing around it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from twitter_pipeline.settings import PROJECT_DIR
+
+# Loads the definitions where every connection and every look at a `.env` raises.
+LOAD = """
+import sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+        raise RuntimeError(f"{event} {arguments[1:]}")
+    if event == "open" and str(arguments[0]).endswith(".env"):
+        raise RuntimeError(f"opened {arguments[0]}")
+
+sys.addaudithook(refuse)
+from twitter_pipeline.definitions import defs
+
+repository = defs.get_repository_def()
+print(sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")))
+print(sorted(sensor.name for sensor in repository.sensor_defs))
+"""
+
+
+def test_definitions_load_without_database_network_env_file_or_dagster_home(tmp_path: Path) -> None:
+    loaded = subprocess.run([sys.executable, "-c", LOAD], cwd=tmp_path, env={}, capture_output=True, text=True)
+
+    assert loaded.stderr == ""
+    assert loaded.stdout.splitlines() == [
+        "['fetch_tweets']",
+        "['close_cancelled_runs', 'close_failed_runs', 'reconcile_runs']",
+    ]
+
+
+def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
+    shutil.copy(PROJECT_DIR / "workspace.yaml", tmp_path)
+    words = [sys.executable, "-m", "dagster", "definitions", "validate"]
+    validated = subprocess.run(
+        words, cwd=tmp_path, env={"DAGSTER_DISABLE_TELEMETRY": "1"}, capture_output=True, text=True
+    )
+
+    assert validated.returncode == 0, validated.stderr
+    assert "Validation successful for code location twitter_pipeline" in validated.stderr + validated.stdout

@@ -1,0 +1,524 @@
+"""Whole requests over the sandbox and a real database: what is stored, what it cost, what became of each account."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from twitter_pipeline import calls
+from twitter_pipeline.accounts import Resolver
+from twitter_pipeline.calls import XApi
+from twitter_pipeline.coverage import Coverage, IdRange
+from twitter_pipeline.errors import Availability, Interrupted, NoTokenAvailable
+from twitter_pipeline.history import FetchOptions, HistoryFetcher
+from twitter_pipeline.prices import Prices
+from twitter_pipeline.request import FULL, FetchMode, FetchRequest
+from twitter_pipeline.runs import OpenRun
+from twitter_pipeline.sandbox.accounts import AccountSpec
+from twitter_pipeline.sandbox.faults import FaultKind, Faults
+from twitter_pipeline.sandbox.windows import USER_TWEETS, TokenSpec, TokenState
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import AccountReport, RunReport, end_account, load_run, save_accounts
+from twitter_pipeline.store.timelines import TimelineStore
+from twitter_pipeline.store.tokens import load_tokens
+from twitter_pipeline.tokens import TokenPool
+from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus, TokenStatus
+from twitter_pipeline_tests.conftest import MakeSandbox, Sandbox
+
+HOUR_AGO = time.time() - 3600
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(calls, "LONGEST_PAUSE_S", 0.002)
+    monkeypatch.setattr(calls, "FIRST_BACK_OFF_S", 0.02)
+
+
+@dataclass
+class Pipeline:
+    """A request from names to tweets, as a run does it."""
+
+    sandbox: Sandbox
+    database: Database
+    concurrency: int = 4
+    stop: threading.Event = field(default_factory=threading.Event)
+    runs: int = 0
+
+    def run(
+        self,
+        *usernames: str,
+        mode: FetchMode = FULL,
+        track: bool = False,
+        page_size: int = 50,
+        profile_max_age: timedelta = timedelta(days=7),
+    ) -> RunReport:
+        """Fetch accounts and return the closed run; what stops a run is raised after it was closed."""
+        requests = [FetchRequest(username, track, mode) for username in usernames]
+        self.runs += 1
+        self.stop = threading.Event()
+        with OpenRun(
+            self.database, dagster_run_id=f"run-{self.runs}", kind=FetchKind.HISTORY, requests=requests
+        ) as run:
+            save_accounts(self.database, run.id, requests)
+            try:
+                self._fetch(run.id, requests, page_size, profile_max_age)
+            finally:
+                run.close(prices=Prices())
+        return self.report()
+
+    def report(self) -> RunReport:
+        report = load_run(self.database, dagster_run_id=f"run-{self.runs}")
+        assert report is not None
+        return report
+
+    def _fetch(self, run_id: int, requests: Sequence[FetchRequest], page_size: int, profile_max_age: timedelta) -> None:
+        with self.sandbox.client() as client:
+            pool = TokenPool(self.database, self.sandbox.bearer_tokens, lease_s=client.longest_call_s, stop=self.stop)
+            api = XApi(client, pool, stop=self.stop)
+            now = datetime.fromtimestamp(self.sandbox.world.clock(), UTC)
+            resolver = Resolver(api, self.database, fetch_run_id=run_id, profile_max_age=profile_max_age, now=now)
+            resolution = resolver.resolve(requests)
+            for absence in resolution.absences:
+                outcome = AccountOutcome.UNAVAILABLE if absence.availability else AccountOutcome.FAILED
+                end_account(self.database, run_id, absence.request.username, outcome, reason=absence.reason)
+            fetcher = HistoryFetcher(
+                api,
+                self.database,
+                fetch_run_id=run_id,
+                options=FetchOptions(page_size=page_size, settle=timedelta(seconds=30)),
+                concurrency=self.concurrency,
+                stop=self.stop,
+            )
+            try:
+                fetcher.fetch(resolution.accounts)
+            finally:
+                fetcher.close()
+
+    def user_id(self, username: str) -> int:
+        user = self.sandbox.world.user(username)
+        assert user is not None
+        return int(user["id"])
+
+    def stored(self, username: str) -> list[int]:
+        rows = self.database.execute(
+            "SELECT id FROM tweets WHERE author_id = %s ORDER BY id DESC", (self.user_id(username),)
+        )
+        return [tweet_id for (tweet_id,) in rows]
+
+    def coverage(self, username: str) -> tuple[Coverage, Coverage]:
+        store = TimelineStore(self.database, user_id=self.user_id(username), fetch_run_id=0, asked_as=username)
+        state = store.load_state()
+        return state.covered, state.unreachable
+
+    def timeline_calls(self) -> int:
+        """Count the timeline calls since the last time, and forget them."""
+        count = sum(call.endpoint == USER_TWEETS for call in self.sandbox.api.calls)
+        self.sandbox.api.reset_accounting()
+        return count
+
+    def assert_all_is_there(self, *usernames: str) -> None:
+        """What is called covered is stored, all that is served is covered, and nothing is stored that is not true."""
+        for username in usernames:
+            covered, _ = self.coverage(username)
+            served = self.sandbox.world.served_ids(username)
+            assert self.stored(username) == served
+            assert [tweet_id for tweet_id in served if tweet_id not in covered] == []
+
+
+def account(report: RunReport, username: str | None = None) -> AccountReport:
+    """Return the report of one account, by default of the only one."""
+    if username is None:
+        (only,) = report.account_reports
+        return only
+    return next(each for each in report.account_reports if each.username == username)
+
+
+def outcomes(report: RunReport) -> dict[str, AccountOutcome]:
+    return {each.username: each.outcome for each in report.account_reports}
+
+
+MakePipeline = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def make_pipeline(make_sandbox: MakeSandbox, database: Database) -> MakePipeline:
+    def make(*accounts: AccountSpec, concurrency: int = 4, **options: object) -> Pipeline:
+        return Pipeline(make_sandbox(accounts, **options), database, concurrency)
+
+    return make
+
+
+def quiet(username: str, tweets: int, **wishes: object) -> AccountSpec:
+    """An account whose tweets are all an hour old and more."""
+    return AccountSpec(username, tweets=tweets, last_tweet_at=HOUR_AGO, **wishes)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("tweets", "pages"), [(0, 1), (1, 1), (49, 1), (50, 1), (51, 2), (3200, 64)], ids=lambda value: str(value)
+)
+def test_full_takes_the_fewest_calls_and_running_again_pays_for_nothing(
+    make_pipeline: MakePipeline, tweets: int, pages: int
+) -> None:
+    pipeline = make_pipeline(quiet("someone", tweets))
+    first = pipeline.run("someone")
+    pages_of_first = pipeline.timeline_calls()
+    second = pipeline.run("someone")
+
+    pipeline.assert_all_is_there("someone")
+    assert (pages_of_first, pipeline.timeline_calls()) == (pages, 1)
+    assert (first.status, first.tweets_fetched, first.tweets_new, first.billed_posts) == (
+        RunStatus.DONE,
+        *[tweets] * 3,
+    )
+    assert (first.calls, first.billed_users) == (pages + 1, 1)
+    assert (second.status, second.calls, second.tweets_fetched, second.billed_posts, second.billed_users) == (
+        RunStatus.DONE,
+        1,
+        0,
+        0,
+        0,
+    )
+
+
+@pytest.mark.parametrize(("limit", "pages", "kept"), [(1, 1, 5), (7, 1, 7), (50, 1, 50), (51, 2, 51), (200, 4, 200)])
+def test_a_limit_takes_the_newest_and_no_more_than_it_needs(
+    make_pipeline: MakePipeline, limit: int, pages: int, kept: int
+) -> None:
+    pipeline = make_pipeline(quiet("someone", 300))
+    report = pipeline.run("someone", mode=FetchMode(limit))
+
+    assert pipeline.stored("someone") == pipeline.sandbox.world.served_ids("someone")[:kept]
+    assert (report.status, pipeline.timeline_calls()) == (RunStatus.DONE, pages)
+
+
+def test_a_wider_limit_fetches_only_what_is_missing(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("someone", 300))
+    pipeline.run("someone", mode=FetchMode(100))
+    report = pipeline.run("someone", mode=FetchMode(150))
+
+    assert pipeline.stored("someone") == pipeline.sandbox.world.served_ids("someone")[:150]
+    assert (report.tweets_fetched, report.tweets_new) == (50, 50)
+
+
+def test_what_lies_beyond_the_reach_is_a_known_hole_and_said_so(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("someone", 3300))
+    report = pipeline.run("someone", page_size=100)
+
+    pipeline.assert_all_is_there("someone")
+    lowest = pipeline.stored("someone")[-1]
+    _, unreachable = pipeline.coverage("someone")
+    assert (report.status, unreachable.ranges) == (RunStatus.DONE, (IdRange(1, lowest),))
+    assert account(report).reason == (
+        "X serves no more than the newest 3,200 tweets of the 3,300 that it counts; what lies below is a known hole"
+    )
+
+
+def test_accounts_that_cannot_be_had_are_reported_and_leave_the_others_alone(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("someone", 60))
+    report = pipeline.run("protected_one", "suspended_one", "missing_one", "someone")
+
+    pipeline.assert_all_is_there("someone")
+    assert report.status is RunStatus.DONE
+    assert {each.username: each.reason for each in report.account_reports} == {
+        "missing_one": "X knows no account of this name",
+        "protected_one": "the account is protected: only its followers can read it",
+        "suspended_one": "X has suspended the account",
+        "someone": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("became", "kept"),
+    [
+        ("protected", Availability.PROTECTED),
+        ("suspended", Availability.SUSPENDED),
+        ("missing", Availability.NOT_FOUND),
+    ],
+)
+def test_an_account_that_goes_away_is_noticed_on_its_timeline_and_again_when_it_is_back(
+    make_pipeline: MakePipeline, became: str, kept: Availability
+) -> None:
+    pipeline = make_pipeline(quiet("someone", 60))
+    pipeline.run("someone")
+    user_id = pipeline.user_id("someone")
+    pipeline.sandbox.world.set_availability("someone", became)  # pyright: ignore[reportArgumentType]
+    gone = pipeline.run("someone")
+    stored_as = pipeline.database.execute("SELECT availability::text FROM users WHERE id = %s", (user_id,))
+    pipeline.sandbox.world.set_availability("someone", "active")
+    back = pipeline.run("someone")
+
+    assert (outcomes(gone), stored_as) == ({"someone": AccountOutcome.UNAVAILABLE}, [(kept.value,)])
+    assert outcomes(back) == {"someone": AccountOutcome.DONE}
+
+
+def test_a_renamed_account_keeps_its_tweets_and_is_found_by_its_former_name(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("before", 60))
+    pipeline.run("before")
+    pipeline.sandbox.world.rename("before", "After")
+    report = pipeline.run("before", profile_max_age=timedelta(0))
+
+    pipeline.assert_all_is_there("After")
+    assert account(report).reason == "renamed: the account is @After now"
+    assert (account(report).outcome, account(report).tweets_fetched) == (AccountOutcome.DONE, 0)
+
+
+def test_a_recycled_name_belongs_to_its_new_holder_and_that_is_said(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("wanted", 60), quiet("heir", 20))
+    pipeline.run("wanted")
+    former = pipeline.user_id("wanted")
+    pipeline.sandbox.world.rename("wanted", "moved")
+    pipeline.sandbox.world.rename("heir", "wanted")
+    report = pipeline.run("wanted", profile_max_age=timedelta(0))
+
+    pipeline.assert_all_is_there("wanted", "moved")
+    assert account(report).user_id == pipeline.user_id("wanted") != former
+    assert account(report).reason == f"the name has changed hands: it belonged to the account with id {former} before"
+
+
+def test_an_account_that_fails_fails_alone(make_pipeline: MakePipeline) -> None:
+    faults = Faults(script=["503"] * calls.TRIES_ON_FAULT, endpoints=frozenset({USER_TWEETS}))
+    pipeline = make_pipeline(quiet("first", 60), quiet("second", 60), faults=faults, concurrency=1)
+    report = pipeline.run("first", "second")
+
+    pipeline.assert_all_is_there("second")
+    failed = account(report, "first")
+    assert (report.status, outcomes(report)["second"]) == (RunStatus.PARTIAL, AccountOutcome.DONE)
+    assert (failed.outcome, failed.calls) == (AccountOutcome.FAILED, calls.TRIES_ON_FAULT)
+    assert "503" in (failed.reason or "")
+
+
+def test_a_name_that_could_not_be_looked_up_fails_and_is_not_called_unknown(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("someone", 5), faults=Faults(script=["500"] * calls.TRIES_ON_FAULT))
+    report = pipeline.run("someone")
+
+    assert (account(report).outcome, report.status) == (AccountOutcome.FAILED, RunStatus.PARTIAL)
+
+
+def test_when_a_token_dies_another_one_goes_on(make_pipeline: MakePipeline) -> None:
+    tokens = [TokenSpec("first", dies_after=4), TokenSpec("second", window_offset_s=1.0)]
+    pipeline = make_pipeline(quiet("someone", 500), tokens=tokens)
+    report = pipeline.run("someone")
+
+    pipeline.assert_all_is_there("someone")
+    states = {token.env_key: token.status for token in load_tokens(pipeline.database)}
+    assert report.status is RunStatus.DONE
+    assert states == {"TWITTER_BEARER_1": TokenStatus.INVALID, "TWITTER_BEARER_2": TokenStatus.ACTIVE}
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("invalid", TokenStatus.INVALID),
+        ("not_enrolled", TokenStatus.REVOKED),
+        ("suspended_app", TokenStatus.REVOKED),
+        ("capped", TokenStatus.CAPPED),
+        ("credits", TokenStatus.CAPPED),
+        ("spend_cap", TokenStatus.CAPPED),
+    ],
+)
+def test_without_a_usable_token_the_error_says_at_once_how_each_stands(
+    make_pipeline: MakePipeline, state: TokenState, status: TokenStatus
+) -> None:
+    pipeline = make_pipeline(tokens=[TokenSpec("first", state=state), TokenSpec("second", state=state)])
+    began = time.monotonic()
+    with pytest.raises(NoTokenAvailable) as raised:
+        pipeline.run("someone")
+
+    states = load_tokens(pipeline.database)
+    assert time.monotonic() - began < 5
+    assert [token.status for token in states] == [status] * 2
+    assert all(str(token) in str(raised.value) for token in states)
+    assert [token.until is not None for token in states] == [status is TokenStatus.CAPPED] * 2
+
+
+def test_when_the_last_token_dies_what_was_fetched_is_stored(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(
+        quiet("first", 500), quiet("second", 500), tokens=[TokenSpec("only", dies_after=5)], concurrency=1
+    )
+    with pytest.raises(NoTokenAvailable):
+        pipeline.run("first", "second")
+
+    report = pipeline.report()
+    assert len(pipeline.stored("first")) == 200
+    assert outcomes(report) == dict.fromkeys(("first", "second"), AccountOutcome.FAILED)
+    assert (report.calls, report.tweets_new, report.billed_posts) == (6, 200, 200)
+
+
+def test_a_capped_token_leaves_the_work_to_the_others(make_pipeline: MakePipeline) -> None:
+    tokens = [TokenSpec("first", post_cap=120), TokenSpec("second", window_offset_s=1.0)]
+    pipeline = make_pipeline(quiet("someone", 500), tokens=tokens)
+    pipeline.run("someone")
+
+    pipeline.assert_all_is_there("someone")
+    assert [token.status for token in load_tokens(pipeline.database)] == [TokenStatus.CAPPED, TokenStatus.ACTIVE]
+
+
+def test_a_run_that_is_stopped_keeps_what_it_has_and_the_next_fetches_the_rest(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("first", 300), quiet("second", 300), concurrency=1)
+    object.__setattr__(pipeline.sandbox.api.faults, "script", lambda _, number: number == 4 and pipeline.stop.set())
+    with pytest.raises(Interrupted):
+        pipeline.run("first", "second")
+    stopped = pipeline.report()
+    object.__setattr__(pipeline.sandbox.api.faults, "script", None)
+    second = pipeline.run("first", "second")
+
+    pipeline.assert_all_is_there("first", "second")
+    assert (stopped.status, set(outcomes(stopped).values())) == (RunStatus.PARTIAL, {AccountOutcome.INTERRUPTED})
+    assert (stopped.tweets_new, second.tweets_fetched, second.tweets_new) == (200, 400, 400)
+
+
+def test_track_after_puts_the_accounts_that_can_be_had_on_the_watch_list(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("someone", 5), quiet("other", 5))
+    pipeline.run("someone", "protected_one", track=True)
+    pipeline.run("other")
+
+    tracked = pipeline.database.execute("SELECT user_id FROM user_state WHERE is_tracked")
+    assert tracked == [(pipeline.user_id("someone"),)]
+
+
+def test_every_call_has_one_row_with_its_outcome(make_pipeline: MakePipeline) -> None:
+    script = [None, "500", "html_200", "reset", "timeout", "bare_429", "cut", "no_rate_headers"]
+    pipeline = make_pipeline(quiet("someone", 120), faults=Faults(script=script))
+    report = pipeline.run("someone")
+
+    rows = pipeline.database.execute("SELECT outcome::text, count(*) FROM api_calls GROUP BY 1")
+    assert dict(rows) == {
+        "ok": 4,
+        "server_fault": 1,
+        "unreadable_answer": 1,
+        "connection_fault": 3,
+        "too_many_requests": 1,
+    }
+    assert report.calls == len(pipeline.sandbox.api.calls) == 10
+    assert account(report).calls == 9
+
+
+NASTY = {
+    "500": 0.03,
+    "502": 0.02,
+    "html_5xx": 0.02,
+    "html_200": 0.02,
+    "reset": 0.03,
+    "cut": 0.03,
+    "timeout": 0.02,
+    "bare_429": 0.02,
+    "short_page": 0.15,
+    "empty_page": 0.08,
+    "duplicates": 0.08,
+    "out_of_order": 0.08,
+    "no_rate_headers": 0.05,
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_goes_wrong_in_the_end_everything_is_there(make_pipeline: MakePipeline, seed: int) -> None:
+    sizes = {"none": 0, "one": 1, "few": 49, "page": 50, "some": 130, "many": 420}
+    faults = Faults(seed=seed, rates=NASTY)
+    pipeline = make_pipeline(
+        *(quiet(name, tweets) for name, tweets in sizes.items()), tokens=3, faults=faults, seed=seed
+    )
+    report = pipeline.run(*sizes)
+    for _ in range(3):
+        report = pipeline.run(*[each.username for each in report.unfinished] or sizes)
+
+    pipeline.assert_all_is_there(*sizes)
+    assert report.status is RunStatus.DONE
+    assert_calls_agree(pipeline)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_empty_answers_in_place_of_full_ones_hide_nothing(make_pipeline: MakePipeline, seed: int) -> None:
+    sizes = {"one": 1, "few": 49, "some": 130, "many": 420}
+    choice, before = random.Random(seed), [False]
+
+    def script(_: str, number: int) -> FaultKind | None:
+        before[0] = not before[0] and choice.random() < 0.4  # never twice: then it is believed
+        return "empty_answer" if before[0] else None
+
+    faults = Faults(script=script, endpoints=frozenset({USER_TWEETS}))
+    pipeline = make_pipeline(*(quiet(name, count) for name, count in sizes.items()), faults=faults, concurrency=1)
+    for _ in range(2):
+        report = pipeline.run(*sizes)
+
+        pipeline.assert_all_is_there(*sizes)
+        assert set(outcomes(report).values()) == {AccountOutcome.DONE}
+    assert_calls_agree(pipeline)
+
+
+def test_an_account_that_seems_empty_though_x_counts_tweets_is_not_called_complete(make_pipeline: MakePipeline) -> None:
+    faults = Faults(script=["empty_answer"] * 2, endpoints=frozenset({USER_TWEETS}))
+    pipeline = make_pipeline(quiet("someone", 30), faults=faults)
+    first = pipeline.run("someone")
+    second = pipeline.run("someone")
+
+    pipeline.assert_all_is_there("someone")
+    assert (first.status, account(first).outcome) == (RunStatus.PARTIAL, AccountOutcome.PARTIAL)
+    assert account(first).reason == "X answered twice with no tweets although it counts 30; run again later"
+    assert second.status is RunStatus.DONE
+
+
+def test_a_timeline_that_ends_early_is_a_known_hole_and_said_so(make_pipeline: MakePipeline) -> None:
+    faults = Faults(script=[None, "empty_answer", "empty_answer", "empty_answer"], endpoints=frozenset({USER_TWEETS}))
+    pipeline = make_pipeline(quiet("someone", 130), faults=faults)
+    report = pipeline.run("someone")
+
+    _, unreachable = pipeline.coverage("someone")
+    assert unreachable.ranges == (IdRange(1, pipeline.stored("someone")[-1]),)
+    assert account(report).reason == (
+        "X's timeline ends after 50 tweets although it counts 130; what lies below is a known hole"
+    )
+
+
+def assert_calls_agree(pipeline: Pipeline) -> None:
+    """Compare the rows with what the other side counted: one row a call, with its status where one came."""
+    rows = pipeline.database.execute("SELECT endpoint, status_code, outcome::text FROM api_calls")
+    answered = Counter(
+        (endpoint, status) for endpoint, status, outcome in rows if outcome not in ("connection_fault", None)
+    )
+    served = Counter(
+        (call.endpoint, call.status)
+        for call in pipeline.sandbox.api.calls
+        if call.fault not in ("reset", "cut", "timeout")
+    )
+    assert (len(rows), answered) == (len(pipeline.sandbox.api.calls), served)
+    assert all(outcome is not None for _, _, outcome in rows)
+
+
+def test_tweets_that_become_visible_late_are_found_by_the_next_run(make_pipeline: MakePipeline) -> None:
+    now = [time.time()]
+    busy = AccountSpec("busy", tweets=120, tweets_per_day=86_400 / 4, last_tweet_at=now[0])
+    faults = Faults(late_rate=0.5, late_s=25)
+    pipeline = make_pipeline(busy, faults=faults, clock=lambda: now[0])
+    hidden = 0
+    for _ in range(6):
+        now[0] += 45
+        pipeline.run("busy")
+        hidden += len(set(pipeline.sandbox.world.served_ids("busy")) - set(pipeline.stored("busy")))
+    object.__setattr__(faults, "late_rate", 0.0)
+    pipeline.sandbox.world.set_availability("busy", "active")
+    now[0] += 1
+    pipeline.run("busy")
+
+    assert hidden > 0
+    assert pipeline.stored("busy") == pipeline.sandbox.world.served_ids("busy")
+
+
+def test_two_runs_on_one_account_at_once_are_harmless(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("someone", 600), tokens=2)
+    pipeline.run("someone", mode=FetchMode(5))
+    others = [Pipeline(pipeline.sandbox, pipeline.database, runs=10 * number) for number in (1, 2, 3)]
+    threads = [threading.Thread(target=other.run, args=("someone",)) for other in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    pipeline.assert_all_is_there("someone")
+    assert [other.report().status for other in others] == [RunStatus.DONE] * 3
+    assert pipeline.coverage("someone")[0].ranges == (IdRange(1, pipeline.sandbox.world.served_ids("someone")[0] + 1),)

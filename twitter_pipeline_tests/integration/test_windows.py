@@ -1,0 +1,449 @@
+"""The arithmetic of windows on a given clock: what may be sent, and what an answer changes."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.tokens import load_tokens, register_tokens, save_token_status
+from twitter_pipeline.store.windows import (
+    LONGEST_BACK_OFF_S,
+    STRADDLE_S,
+    Lease,
+    Settlement,
+    WindowState,
+    lease_call,
+    load_windows,
+    settle_call,
+)
+from twitter_pipeline.words import CallOutcome, TokenStatus
+from twitter_pipeline.x_api.endpoints import Endpoint
+from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
+
+ENDPOINT = Endpoint.USER_TWEETS
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LEASE_S = 60.0
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def window(remaining: int, resets_at: float, *, limit: int = 50) -> RateLimitWindow:
+    return RateLimitWindow(limit=limit, remaining=remaining, reset_epoch=int(NOON.timestamp()) + int(resets_at))
+
+
+@dataclass
+class Row:
+    """What the table holds of one window; instants in seconds from noon."""
+
+    remaining: int | None
+    in_flight: int
+    resets_at: float | None
+
+
+class Desk:
+    """Where calls are leased and settled, with instants in seconds from noon."""
+
+    def __init__(self, database: Database, tokens: int = 1) -> None:
+        self.database = database
+        self.env_keys = [f"TWITTER_BEARER_{number}" for number in range(1, tokens + 1)]
+        register_tokens(database, self.env_keys, [ENDPOINT.value])
+
+    def lease(self, seconds: float) -> Lease | None:
+        return lease_call(self.database, ENDPOINT, self.env_keys, lease_s=LEASE_S, now=at(seconds))
+
+    def must_lease(self, seconds: float) -> Lease:
+        lease = self.lease(seconds)
+        assert lease is not None
+        return lease
+
+    def settle(
+        self,
+        lease: Lease,
+        seconds: float,
+        told: RateLimitWindow | None,
+        *,
+        day: RateLimitWindow | None = None,
+        answered_at: float | None = None,
+        outcome: CallOutcome = CallOutcome.OK,
+        back_off_s: float | None = None,
+    ) -> None:
+        """Settle at an instant of ours; `answered_at` is the answer's date, by X's clock."""
+        date = at(seconds if answered_at is None else answered_at).replace(microsecond=0)
+        settlement = Settlement(outcome, 200, RateLimits(told, day, date), back_off_s=back_off_s)
+        settle_call(self.database, lease, settlement, now=at(seconds))
+
+    def states(self, seconds: float) -> list[WindowState]:
+        return load_windows(self.database, ENDPOINT, self.env_keys, now=at(seconds))
+
+    def row(self) -> Row:
+        state = self.states(0)[0]
+        resets_at = None if state.reset_at is None else (state.reset_at - NOON).total_seconds()
+        return Row(state.remaining, state.in_flight, resets_at)
+
+    def budget(self, seconds: float) -> int:
+        """Lease all that there is and return how much it was."""
+        count = 0
+        while self.lease(seconds) is not None:
+            count += 1
+        return count
+
+
+@pytest.fixture
+def desk(database: Database) -> Desk:
+    return Desk(database)
+
+
+@pytest.fixture
+def open_desk(desk: Desk) -> Desk:
+    """A window with ten calls left, until 900 s past noon; nothing is in flight."""
+    desk.settle(desk.must_lease(0), 1, window(10, 900))
+    return desk
+
+
+def test_calls_on_an_unknown_window_go_one_at_a_time(desk: Desk) -> None:
+    desk.must_lease(0)
+
+    assert desk.lease(0.1) is None
+
+
+def test_tokens_that_are_not_known_yet_are_tried_side_by_side(database: Database) -> None:
+    desk = Desk(database, tokens=3)
+
+    leases = [desk.must_lease(0).env_key for _ in desk.env_keys]
+
+    assert (sorted(leases), desk.lease(0)) == (desk.env_keys, None)
+
+
+def test_an_answer_without_headers_lets_the_next_call_find_out(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, None)
+
+    assert (desk.lease(1) is not None, desk.lease(1)) == (True, None)
+
+
+def test_the_first_headers_open_the_window(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(10, 900))
+
+    assert (desk.row(), desk.budget(2)) == (Row(10, 0, 900), 10)
+
+
+def test_the_window_that_resets_soonest_is_used_first(database: Database) -> None:
+    desk = Desk(database, tokens=3)
+    for lease, resets_at in zip([desk.must_lease(0) for _ in desk.env_keys], (900, 300, 600), strict=True):
+        desk.settle(lease, 1, window(2, resets_at))
+
+    order = [desk.must_lease(2).env_key[-1] for _ in range(6)]
+
+    assert "".join(order) == "223311"
+
+
+def test_a_known_window_goes_before_one_that_has_to_be_found_out(database: Database) -> None:
+    first = Desk(database, tokens=1)
+    first.settle(first.must_lease(0), 1, window(1, 900))
+    both = Desk(database, tokens=2)
+
+    assert [both.must_lease(2).env_key[-1], both.must_lease(2).env_key[-1]] == ["1", "2"]
+
+
+def test_what_is_in_flight_is_not_promised_twice(open_desk: Desk) -> None:
+    assert (open_desk.budget(2), open_desk.row()) == (10, Row(10, 10, 900))
+
+
+def test_an_answer_frees_no_more_than_x_says_is_left(open_desk: Desk) -> None:
+    leases = [open_desk.must_lease(2) for _ in range(3)]
+    open_desk.settle(leases[0], 3, window(9, 900))
+
+    assert (open_desk.row(), open_desk.budget(4)) == (Row(9, 2, 900), 7)
+
+
+def test_answers_in_any_order_end_with_what_x_said_last(open_desk: Desk) -> None:
+    leases = [open_desk.must_lease(2) for _ in range(4)]
+    for number in (2, 0, 3, 1):
+        open_desk.settle(leases[number], 3, window(9 - number, 900))
+
+    assert open_desk.row() == Row(6, 0, 900)
+
+
+def test_what_another_program_used_is_believed(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(2), 3, window(4, 900))
+
+    assert open_desk.budget(4) == 4
+
+
+def test_the_same_window_never_grows(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(2), 3, window(40, 900))
+
+    assert open_desk.row() == Row(10, 0, 900)
+
+
+def test_a_new_window_starts_with_what_it_says(open_desk: Desk) -> None:
+    open_desk.budget(2)
+    open_desk.settle(open_desk.must_lease(901), 902, window(49, 1800))
+
+    assert (open_desk.row(), open_desk.budget(903)) == (Row(49, 0, 1800), 49)
+
+
+def test_a_new_window_is_believed_before_the_old_one_was_expected_to_end(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(898), 899.5, window(49, 1800))
+
+    assert open_desk.row().remaining == 49
+
+
+def test_a_window_that_has_reset_is_found_out_one_call_at_a_time(open_desk: Desk) -> None:
+    assert (open_desk.lease(901) is not None, open_desk.lease(901)) == (True, None)
+
+
+def test_a_late_answer_changes_only_what_is_in_flight(open_desk: Desk) -> None:
+    late = open_desk.must_lease(895)
+    open_desk.settle(open_desk.must_lease(901), 902, window(48, 1800))
+    before = open_desk.row()
+
+    open_desk.settle(late, 903, window(0, 900), answered_at=897)
+
+    assert (before, open_desk.row()) == (Row(48, 1, 1800), Row(48, 0, 1800))
+
+
+def test_a_late_answer_does_not_bring_back_the_old_window_while_the_new_one_is_unknown(open_desk: Desk) -> None:
+    late = open_desk.must_lease(895)
+    probe = open_desk.must_lease(901)
+    open_desk.settle(late, 902, window(0, 900), answered_at=896)
+    before = open_desk.row()
+
+    open_desk.settle(probe, 903, window(49, 1800))
+
+    assert (before, open_desk.row()) == (Row(None, 1, None), Row(49, 0, 1800))
+
+
+def test_a_window_that_resets_later_than_thought_is_still_the_old_one(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(901), 901.2, window(0, 900), answered_at=899)
+
+    assert (open_desk.row(), open_desk.lease(901.5)) == (Row(0, 0, pytest.approx(902.2)), None)
+
+
+def test_a_call_sent_just_before_the_reset_counts_in_the_new_window_too(open_desk: Desk) -> None:
+    open_desk.must_lease(900 - STRADDLE_S + 2)
+    open_desk.settle(open_desk.must_lease(901), 902, window(5, 1800))
+
+    assert (open_desk.row(), open_desk.budget(903)) == (Row(5, 1, 1800), 4)
+
+
+def test_a_call_in_flight_is_kept_when_its_neighbour_brings_the_new_window(open_desk: Desk) -> None:
+    neighbour, _ = open_desk.must_lease(898), open_desk.must_lease(898)
+    open_desk.settle(neighbour, 899.5, window(5, 1800))
+
+    assert open_desk.row() == Row(5, 1, pytest.approx(1800.5))
+
+
+def test_a_dead_workers_lease_costs_that_lease_until_the_window_resets(open_desk: Desk) -> None:
+    open_desk.must_lease(2)
+    left = open_desk.budget(800)
+    open_desk.settle(open_desk.must_lease(901), 902, window(49, 1800))
+
+    assert (left, open_desk.row(), open_desk.budget(903)) == (9, Row(49, 0, 1800), 49)
+
+
+def test_a_dead_workers_lease_is_forgotten_too_where_traffic_never_stops(open_desk: Desk) -> None:
+    open_desk.must_lease(2)
+    open_desk.settle(open_desk.must_lease(898), 899.5, window(49, 1800))
+
+    assert open_desk.row().in_flight == 0
+
+
+def test_a_worker_taken_for_dead_disturbs_nothing_when_it_answers_after_all(open_desk: Desk) -> None:
+    slow = open_desk.must_lease(2)
+    open_desk.settle(open_desk.must_lease(901), 902, window(49, 1800))
+    open_desk.must_lease(903)
+
+    open_desk.settle(slow, 904, window(0, 900), answered_at=3)
+
+    assert open_desk.row() == Row(49, 1, 1800)
+
+
+def test_a_dead_first_call_is_given_up_after_the_longest_call(desk: Desk) -> None:
+    desk.must_lease(0)
+
+    assert (desk.lease(LEASE_S - 1), desk.lease(LEASE_S + 1) is not None) == (None, True)
+
+
+def test_a_first_call_that_was_given_up_settles_without_harm(desk: Desk) -> None:
+    slow = desk.must_lease(0)
+    quick = desk.must_lease(LEASE_S + 1)
+    desk.settle(slow, LEASE_S + 2, window(10, 900))
+    desk.settle(quick, LEASE_S + 3, window(9, 900))
+
+    assert (desk.row().remaining, desk.row().in_flight) == (9, 0)
+
+
+def test_settling_twice_changes_nothing(open_desk: Desk) -> None:
+    lease, _ = open_desk.must_lease(2), open_desk.must_lease(2)
+    open_desk.settle(lease, 3, window(9, 900))
+    before = open_desk.row()
+
+    open_desk.settle(lease, 4, window(3, 900), outcome=CallOutcome.SERVER_FAULT)
+
+    outcomes = open_desk.database.execute("SELECT outcome::text FROM api_calls WHERE id = %s", (lease.call_id,))
+    assert (open_desk.row(), outcomes) == (before, [("ok",)])
+
+
+def test_the_row_of_a_call_that_a_crash_lost_is_written_again(open_desk: Desk) -> None:
+    lease = open_desk.must_lease(2)
+    open_desk.database.execute("DELETE FROM api_calls WHERE id = %s", (lease.call_id,))
+
+    open_desk.settle(lease, 3, window(9, 900))
+
+    rows = open_desk.database.execute(
+        "SELECT called_at, endpoint, token_id, outcome::text, rl_remaining FROM api_calls WHERE id = %s",
+        (lease.call_id,),
+    )
+    assert (rows, open_desk.row()) == ([(at(2), ENDPOINT.value, lease.token_id, "ok", 9)], Row(9, 0, 900))
+
+
+def test_a_refusal_without_headers_backs_off_longer_each_time_and_never_beyond_the_cap(desk: Desk) -> None:
+    now, waits = 0.0, []
+    for _ in range(7):
+        desk.settle(desk.must_lease(now), now, None, outcome=CallOutcome.TOO_MANY_REQUESTS, back_off_s=60)
+        resets_at = desk.row().resets_at
+        assert resets_at is not None
+        assert desk.lease(resets_at - 0.1) is None
+        waits.append(resets_at - now)
+        now = resets_at + 0.1
+
+    assert waits == pytest.approx([60, 120, 240, 480, 900, 900, LONGEST_BACK_OFF_S])
+
+
+def test_a_good_answer_ends_the_backing_off(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 0, None, outcome=CallOutcome.TOO_MANY_REQUESTS, back_off_s=60)
+    desk.settle(desk.must_lease(61), 61, None)
+    desk.settle(desk.must_lease(62), 62, None, outcome=CallOutcome.TOO_MANY_REQUESTS, back_off_s=60)
+
+    assert desk.row().resets_at == pytest.approx(122)
+
+
+def test_after_backing_off_the_window_goes_on_with_what_x_says_of_it(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(2), 2, None, outcome=CallOutcome.TOO_MANY_REQUESTS, back_off_s=60)
+    open_desk.settle(open_desk.must_lease(63), 64, window(7, 900))
+
+    assert open_desk.row() == Row(7, 0, 900)
+
+
+def test_a_429_leaves_the_token_alone_until_its_window_resets(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(2), 3, window(0, 900), outcome=CallOutcome.TOO_MANY_REQUESTS)
+
+    assert (open_desk.lease(899), open_desk.lease(901) is not None) == (None, True)
+
+
+def test_a_used_up_day_closes_the_token_though_its_window_has_calls_left(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(10, 900), day=window(2, 80_000))
+
+    assert (desk.budget(2), desk.lease(1_000)) == (2, None)
+
+
+def test_a_day_opens_again_at_its_own_reset(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(10, 900), day=window(0, 80_000))
+
+    assert [desk.states(2)[0].exhausted_until(lease_s=LEASE_S), desk.lease(79_999)] == [at(80_000), None]
+    assert desk.lease(80_001) is not None
+
+
+def test_work_waits_for_the_later_of_window_and_day(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(0, 900), day=window(0, 80_000))
+
+    assert desk.states(2)[0].exhausted_until(lease_s=LEASE_S) == at(80_000)
+
+
+def test_a_capped_token_is_tried_again_after_its_date_and_not_before(open_desk: Desk) -> None:
+    token = load_tokens(open_desk.database)[0]
+    save_token_status(open_desk.database, token.id, TokenStatus.CAPPED, reason="spent", until=at(500))
+
+    leases = open_desk.lease(499), open_desk.lease(501)
+
+    assert [lease and lease.was_capped for lease in leases] == [None, True]
+
+
+@pytest.mark.parametrize("status", [TokenStatus.INVALID, TokenStatus.REVOKED])
+def test_a_token_that_x_refused_is_never_tried_again(open_desk: Desk, status: TokenStatus) -> None:
+    save_token_status(open_desk.database, load_tokens(open_desk.database)[0].id, status, reason="X says no")
+
+    assert open_desk.lease(1e8) is None
+
+
+def test_only_tokens_whose_secret_is_here_are_leased(database: Database) -> None:
+    Desk(database, tokens=2)
+    ours = Desk(database, tokens=1)
+
+    assert (ours.must_lease(0).env_key, ours.lease(0)) == ("TWITTER_BEARER_1", None)
+
+
+@pytest.mark.parametrize("wrong_by", [-7_000_000, -86_400, 3_600, 7_000_000])
+def test_a_wrong_clock_of_ours_does_no_harm(desk: Desk, wrong_by: int) -> None:
+    desk.settle(desk.must_lease(0), 1, window(3, 900 + wrong_by), answered_at=1 + wrong_by)
+
+    assert (desk.row(), desk.budget(2), desk.lease(899)) == (Row(3, 0, 900), 3, None)
+    assert desk.lease(901) is not None
+
+
+def test_without_a_date_the_reset_is_taken_as_it_is(desk: Desk) -> None:
+    limits = RateLimits(window(3, 900))
+    settle_call(desk.database, desk.must_lease(0), Settlement(CallOutcome.OK, 200, limits), now=at(1))
+
+    assert desk.row() == Row(3, 0, 900)
+
+
+def test_each_endpoint_has_windows_of_its_own(open_desk: Desk) -> None:
+    register_tokens(open_desk.database, open_desk.env_keys, [Endpoint.USERS.value])
+    open_desk.budget(2)
+
+    lease = lease_call(open_desk.database, Endpoint.USERS, open_desk.env_keys, lease_s=LEASE_S, now=at(3))
+
+    assert lease is not None
+
+
+def test_an_answer_settled_while_a_lease_waits_for_the_row_is_not_counted_as_in_flight(
+    open_desk: Desk, database_url: str
+) -> None:
+    straddling = open_desk.must_lease(895)
+    with psycopg.connect(database_url.replace("+psycopg", "")) as other:
+        other.execute("UPDATE api_calls SET outcome = 'ok' WHERE id = %s", (straddling.call_id,))
+        other.execute("UPDATE tokens_endpoint_rl SET in_flight = in_flight - 1")
+        leased = run_aside(lambda: open_desk.must_lease(901))
+        wait_until_blocked(open_desk.database)
+    leased()
+
+    assert open_desk.row() == Row(None, 1, None)
+
+
+def test_a_lease_taken_while_a_lease_waits_for_the_row_is_counted_as_in_flight(
+    open_desk: Desk, database_url: str
+) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", "")) as other:
+        other.execute(
+            "INSERT INTO api_calls (called_at, endpoint, token_id) SELECT %s, endpoint, token_id "
+            "FROM tokens_endpoint_rl",
+            (at(899.9),),
+        )
+        other.execute("UPDATE tokens_endpoint_rl SET in_flight = in_flight + 1")
+        leased = run_aside(lambda: open_desk.must_lease(901))
+        wait_until_blocked(open_desk.database)
+    leased()
+
+    assert open_desk.row() == Row(None, 2, None)
+
+
+def run_aside(work: Callable[[], object]) -> Callable[[], None]:
+    """Run something in a thread and return what waits for its end."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread.join
+
+
+def wait_until_blocked(database: Database) -> None:
+    """Wait until a statement of this database waits for a lock."""
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while database.execute(blocked)[0][0] == 0:
+        time.sleep(0.005)

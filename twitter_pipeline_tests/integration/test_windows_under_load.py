@@ -1,0 +1,273 @@
+"""Many workers against an X that counts: no call that could have been spared is refused, and nothing is left unused."""
+
+import heapq
+import random
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from math import ceil, floor
+
+import pytest
+
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.tokens import register_tokens
+from twitter_pipeline.store.windows import Lease, Settlement, lease_call, load_windows, settle_call
+from twitter_pipeline.tokens import waits_until
+from twitter_pipeline.words import CallOutcome
+from twitter_pipeline.x_api.endpoints import Endpoint
+from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
+
+ENDPOINT = Endpoint.USER_TWEETS
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+LEASE_S = 60.0
+LENGTH_S = 900.0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What X says to a call; `decided_at` is when it counted it."""
+
+    env_key: str
+    decided_at: float
+    refused: bool
+    limits: RateLimits
+    epoch: int
+
+
+@dataclass
+class CountingX:
+    """Fixed windows of each token, by a clock that is wrong by `skew_s`; instants are in seconds from noon."""
+
+    limit: int
+    offsets: dict[str, float]
+    skew_s: float
+    used: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
+    foreign: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def number(self, env_key: str, seconds: float) -> int:
+        """Number the windows of a token."""
+        return floor((seconds - self.offsets[env_key]) / LENGTH_S)
+
+    def count(self, env_key: str, seconds: float) -> Answered:
+        number = self.number(env_key, seconds)
+        refused = self.used[env_key, number] >= self.limit
+        self.used[env_key, number] += not refused
+        by_its_clock = NOON + timedelta(seconds=seconds + self.skew_s)
+        resets_at = self.offsets[env_key] + (number + 1) * LENGTH_S + self.skew_s
+        epoch = int(NOON.timestamp()) + ceil(resets_at)
+        window = RateLimitWindow(self.limit, self.limit - self.used[env_key, number], epoch)
+        return Answered(
+            env_key, seconds, refused, RateLimits(window, None, by_its_clock.replace(microsecond=0)), number
+        )
+
+    def count_foreign(self, env_key: str, seconds: float) -> None:
+        if not self.count(env_key, seconds).refused:
+            self.foreign[env_key].append(seconds)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A call that X refused, and what was known when it was leased."""
+
+    answered: Answered
+    leased_at: float
+    known_at: float
+
+
+class Simulation:
+    """Workers that lease, call and settle, in a time of their own; the database is real."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        seed: int,
+        tokens: int = 2,
+        limit: int = 20,
+        workers: int = 7,
+        death_rate: float = 0.0,
+        foreign_every_s: float | None = None,
+    ) -> None:
+        self.database = database
+        self.random = random.Random(seed)
+        self.env_keys = [f"TWITTER_BEARER_{number}" for number in range(1, tokens + 1)]
+        self.x = CountingX(
+            limit, {key: self.random.uniform(-LENGTH_S, 0) for key in self.env_keys}, self.random.uniform(-1e6, 1e6)
+        )
+        self.death_rate = death_rate
+        self.foreign_every_s = foreign_every_s
+        self.deaths = 0
+        self.refusals: list[Refusal] = []
+        self.known: list[tuple[float, Answered]] = []
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._numbers = count()
+        self._waiting: dict[int, Callable[[float], None]] = {}
+        register_tokens(database, self.env_keys, [ENDPOINT.value])
+        for _ in range(workers):
+            self._at(self.random.uniform(0, 1), self._work)
+        if foreign_every_s is not None:
+            self._at(self.random.uniform(0, foreign_every_s), self._use_elsewhere)
+
+    def run(self, until: float) -> None:
+        while self._events[0][0] <= until:
+            seconds, _, act = heapq.heappop(self._events)
+            act(seconds)
+
+    def used_share(self, until: float) -> float:
+        """Return which share of the calls was used in windows that lie wholly in the time simulated."""
+        shares = [
+            self.x.used[key, number] / self.x.limit
+            for key in self.env_keys
+            for number in range(self.x.number(key, 0) + 1, self.x.number(key, until))
+        ]
+        return sum(shares) / len(shares)
+
+    def avoidable_refusals(self) -> list[Refusal]:
+        """Return the refusals that nothing explains which could not be known.
+
+        Not known is what another program used since X counted the latest call that was answered when the refused one
+        was leased.
+        """
+        return [
+            refusal
+            for refusal in self.refusals
+            if not any(
+                refusal.known_at < used_at <= refusal.answered.decided_at
+                for used_at in self.x.foreign[refusal.answered.env_key]
+            )
+        ]
+
+    def _at(self, seconds: float, act: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (seconds, next(self._numbers), act))
+
+    def _work(self, seconds: float) -> None:
+        now = NOON + timedelta(seconds=seconds)
+        lease = lease_call(self.database, ENDPOINT, self.env_keys, lease_s=LEASE_S, now=now)
+        if lease is None:
+            self._wait(seconds, now)
+            return
+        connected_in, answered_in = self._latencies()
+        dies = self.random.random() < self.death_rate
+        if dies:
+            self.deaths += 1
+            self._at(seconds + 20, self._work)
+            if self.random.random() < 0.5:
+                return
+
+        def arrive(arrived: float) -> None:
+            answered = self.x.count(lease.env_key, arrived)
+            if not dies:
+                self._at(arrived + answered_in, lambda settled: self._settle(settled, seconds, lease, answered))
+
+        self._at(seconds + connected_in, arrive)
+
+    def _latencies(self) -> tuple[float, float]:
+        """Choose how long a call takes to X, and back; few take nearly as long as a call may."""
+        slow = self.random.random() < 0.05
+        connected_in = self.random.uniform(0, 9.5) if slow else self.random.expovariate(10)
+        return min(connected_in, 9.5), self.random.uniform(5, 20) if slow else self.random.uniform(0.05, 1.5)
+
+    def _settle(self, settled: float, leased: float, lease: Lease, answered: Answered) -> None:
+        outcome = CallOutcome.TOO_MANY_REQUESTS if answered.refused else CallOutcome.OK
+        settlement = Settlement(outcome, 429 if answered.refused else 200, answered.limits)
+        settle_call(self.database, lease, settlement, now=NOON + timedelta(seconds=settled))
+        if answered.refused:
+            self.refusals.append(Refusal(answered, leased, self._known_at(leased, answered)))
+        self.known.append((settled, answered))
+        for number in list(self._waiting)[:2]:
+            self._waiting.pop(number)(settled)
+        self._work(settled)
+
+    def _known_at(self, leased: float, answered: Answered) -> float:
+        opened = self.x.offsets[answered.env_key] + answered.epoch * LENGTH_S
+        decided = (
+            other.decided_at
+            for settled, other in self.known
+            if settled <= leased and (other.env_key, other.epoch) == (answered.env_key, answered.epoch)
+        )
+        return max(decided, default=opened)
+
+    def _wait(self, seconds: float, now: datetime) -> None:
+        states = load_windows(self.database, ENDPOINT, self.env_keys, now=now)
+        until = waits_until(states, lease_s=LEASE_S)
+        number = next(self._numbers)
+        self._waiting[number] = self._work
+
+        def look_again(later: float) -> None:
+            if self._waiting.pop(number, None) is not None:
+                self._work(later)
+
+        self._at(seconds + 5 if until is None else (until - NOON).total_seconds(), look_again)
+
+    def _use_elsewhere(self, seconds: float) -> None:
+        assert self.foreign_every_s is not None
+        for _ in range(self.random.randint(1, 4)):
+            self.x.count_foreign(self.random.choice(self.env_keys), seconds)
+        self._at(seconds + self.random.expovariate(1 / self.foreign_every_s), self._use_elsewhere)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_that_the_limits_allow_is_used_and_nothing_is_refused(database: Database, seed: int) -> None:
+    simulation = Simulation(database, seed=seed)
+    simulation.run(until=5 * LENGTH_S)
+
+    assert (simulation.refusals, simulation.used_share(5 * LENGTH_S)) == ([], pytest.approx(1, abs=0.02))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_dying_workers_cost_their_leases_and_no_refusal(database: Database, seed: int) -> None:
+    simulation = Simulation(database, seed=seed, death_rate=0.05)
+    simulation.run(until=5 * LENGTH_S)
+
+    assert simulation.deaths > 0
+    assert simulation.refusals == []
+    assert simulation.used_share(5 * LENGTH_S) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_beside_another_program_only_what_could_not_be_known_is_refused(database: Database, seed: int) -> None:
+    simulation = Simulation(database, seed=seed, foreign_every_s=1, death_rate=0.02)
+    simulation.run(until=4 * LENGTH_S)
+
+    assert sum(map(len, simulation.x.foreign.values())) > 20
+    assert simulation.avoidable_refusals() == []
+
+
+def test_sixteen_threads_never_overdraw_eight_tokens(database: Database) -> None:
+    env_keys = [f"TWITTER_BEARER_{number}" for number in range(1, 9)]
+    register_tokens(database, env_keys, [ENDPOINT.value])
+    limit, resets_at = 12, datetime.now(UTC) + timedelta(minutes=10)
+    used: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def call(env_key: str) -> RateLimits:
+        with lock:
+            used[env_key] += 1
+            left = limit - used[env_key]
+        window = RateLimitWindow(limit, max(0, left), int(resets_at.timestamp()))
+        time.sleep(random.uniform(0, 0.005))
+        return RateLimits(window, None, datetime.now(UTC).replace(microsecond=0))
+
+    def work(_: int) -> int:
+        calls = 0
+        while used.total() < limit * len(env_keys):
+            lease = lease_call(database, ENDPOINT, env_keys, lease_s=LEASE_S)
+            if lease is None:
+                time.sleep(0.005)
+                continue
+            settle_call(database, lease, Settlement(CallOutcome.OK, 200, call(lease.env_key)))
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(16) as threads:
+        calls = sum(threads.map(work, range(16)))
+
+    states = load_windows(database, ENDPOINT, env_keys)
+    assert calls == limit * len(env_keys)
+    assert dict(used) == dict.fromkeys(env_keys, limit)
+    assert [(state.remaining, state.in_flight) for state in states] == [(0, 0)] * 8

@@ -1,0 +1,167 @@
+"""The environment and `.env` as values, or an error that names the variable and shows no secret."""
+
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.prices import Prices
+from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.settings import Settings, load_settings
+
+SECRET = "AAAA-not-a-real-one"  # noqa: S105 nobody's
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    return tmp_path / ".env"
+
+
+def write(env_file: Path, text: str) -> Path:
+    env_file.write_text(text, encoding="utf-8")
+    env_file.chmod(0o600)
+    return env_file
+
+
+def test_without_anything_the_defaults_hold(env_file: Path) -> None:
+    assert load_settings({}, env_file=env_file) == Settings()
+
+
+def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
+    settings = load_settings(
+        {
+            "TWITTER_BEARER_MAIN": SECRET,
+            "TWITTER_API_URL": "https://api.example.com/",
+            "DATABASE_URL": "postgresql://me:pw@db/twitter",
+            "DAGSTER_HOME": str(tmp_path / "home"),
+            "DAGSTER_PORT": "4000",
+            "TWITTER_PAGE_SIZE": "100",
+            "TWITTER_SETTLE_SECONDS": "60",
+            "TWITTER_CONCURRENCY": "4",
+            "TWITTER_BATCH_ACCOUNTS": "7",
+            "TWITTER_PROFILE_MAX_AGE_DAYS": "1",
+            "TWITTER_PRICE_POST_USD": "0.01",
+            "TWITTER_PRICE_USER_USD": "0",
+        },
+        env_file=env_file,
+    )
+
+    assert settings == Settings(
+        bearer_tokens={"TWITTER_BEARER_MAIN": BearerToken(SECRET)},
+        api_url="https://api.example.com",
+        database_url="postgresql://me:pw@db/twitter",
+        dagster_home=tmp_path / "home",
+        dagster_port=4000,
+        page_size=100,
+        settle=timedelta(seconds=60),
+        concurrency=4,
+        batch_accounts=7,
+        profile_max_age=timedelta(days=1),
+        prices=Prices(post_usd=Decimal("0.01"), user_usd=Decimal(0)),
+    )
+
+
+def test_the_file_is_read_and_the_environment_wins(env_file: Path) -> None:
+    write(env_file, f"TWITTER_BEARER_1={SECRET}\nTWITTER_PAGE_SIZE=20\nTWITTER_CONCURRENCY=3\n")
+    settings = load_settings({"TWITTER_PAGE_SIZE": "30"}, env_file=env_file)
+
+    assert (settings.page_size, settings.concurrency, list(settings.bearer_tokens)) == (30, 3, ["TWITTER_BEARER_1"])
+
+
+def test_an_empty_variable_of_the_environment_takes_back_what_the_file_says(env_file: Path) -> None:
+    write(env_file, f"TWITTER_BEARER_1={SECRET}\nTWITTER_PAGE_SIZE=20\nDATABASE_URL=postgresql://x/y\n")
+    blank = {"TWITTER_BEARER_1": "", "TWITTER_PAGE_SIZE": " ", "DATABASE_URL": ""}
+
+    assert load_settings(blank, env_file=env_file) == Settings()
+
+
+def test_the_file_may_quote_comment_and_export_and_nothing_is_expanded(env_file: Path) -> None:
+    write(
+        env_file, f"# a token\nexport TWITTER_BEARER_1='{SECRET}' # ours\nTWITTER_BEARER_2=\"a$HOME${{X}}b\"\nEMPTY\n"
+    )
+    tokens = load_settings({}, env_file=env_file).bearer_tokens
+
+    assert {name: token.reveal() for name, token in tokens.items()} == {
+        "TWITTER_BEARER_1": SECRET,
+        "TWITTER_BEARER_2": "a$HOME${X}b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DAGSTER_PORT", "0", "a whole number from 1 to 65535"),
+        ("DAGSTER_PORT", "http", "a whole number from 1 to 65535"),
+        ("TWITTER_PAGE_SIZE", "4", "a whole number from 5 to 100"),
+        ("TWITTER_PAGE_SIZE", "101", "a whole number from 5 to 100"),
+        ("TWITTER_PAGE_SIZE", "50.0", "a whole number from 5 to 100"),
+        ("TWITTER_PAGE_SIZE", "\u0665\u0660", "a whole number from 5 to 100"),
+        ("TWITTER_SETTLE_SECONDS", "-1", "a whole number from 0 to 3600"),
+        ("TWITTER_CONCURRENCY", "0", "a whole number from 1 to 256"),
+        ("TWITTER_BATCH_ACCOUNTS", "1_0", "a whole number from 1 to 10000"),
+        ("TWITTER_PROFILE_MAX_AGE_DAYS", "a week", "a whole number from 0 to 3650"),
+        ("TWITTER_PAGE_SIZE", "9" * 5000, "a whole number from 5 to 100"),
+        ("DAGSTER_HOME", "~nobody_of_this_name/home", "the path of a folder"),
+        ("TWITTER_PRICE_POST_USD", "cheap", "an amount in US dollars, such as 0.005"),
+        ("TWITTER_PRICE_POST_USD", "-1", "an amount in US dollars, such as 0.005"),
+        ("TWITTER_PRICE_USER_USD", "NaN", "an amount in US dollars, such as 0.005"),
+        ("TWITTER_PRICE_USER_USD", "inf", "an amount in US dollars, such as 0.005"),
+    ],
+)
+def test_a_bad_value_is_told_with_its_name_and_what_is_expected(
+    env_file: Path, name: str, value: str, expected: str
+) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings({name: value}, env_file=env_file)
+
+    message = str(raised.value)
+    assert len(message) < 150
+    assert (message.startswith(f"{name} is "), message.endswith(f"; expected {expected}")) == (True, True)
+
+
+def test_the_same_token_twice_is_an_error_that_names_both_and_shows_neither(env_file: Path) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings({"TWITTER_BEARER_1": SECRET, "TWITTER_BEARER_2": f" {SECRET} "}, env_file=env_file)
+
+    assert str(raised.value) == "TWITTER_BEARER_1 and TWITTER_BEARER_2 hold the same token; remove one of them"
+
+
+@pytest.mark.parametrize("value", ["two words", "naïve", "tab\there", "line\nbreak", "nul\0"])
+def test_a_token_that_cannot_be_one_is_told_by_name(env_file: Path, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^TWITTER_BEARER_1 holds") as raised:
+        load_settings({"TWITTER_BEARER_1": value}, env_file=env_file)
+
+    assert value not in str(raised.value)
+
+
+def test_names_that_only_look_like_tokens_are_left_alone(env_file: Path) -> None:
+    others = {"TWITTER_BEARER": SECRET, "TWITTER_BEARER_": SECRET, "MY_TWITTER_BEARER_1": SECRET}
+
+    assert load_settings(others, env_file=env_file).bearer_tokens == {}
+
+
+def test_no_secret_shows_in_what_is_printed(env_file: Path) -> None:
+    environ = {"TWITTER_BEARER_1": SECRET, "DATABASE_URL": "postgresql://me:hunter2@db/twitter"}
+    settings = load_settings(environ, env_file=env_file)
+
+    assert SECRET not in repr(settings) + str(settings) + f"{settings.bearer_tokens}"
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o640, True), (0o604, True), (0o400, False)])
+def test_a_file_that_others_can_read_is_warned_of(
+    env_file: Path, caplog: pytest.LogCaptureFixture, mode: int, warns: bool
+) -> None:
+    write(env_file, f"TWITTER_BEARER_1={SECRET}\n").chmod(mode)
+    load_settings({}, env_file=env_file)
+
+    assert ("chmod 600" in caplog.text, SECRET in caplog.text) == (warns, False)
+
+
+def test_a_file_that_is_no_text_is_told(env_file: Path) -> None:
+    write(env_file, "").write_bytes(b"TWITTER_BEARER_1=\xff\xfe\n")
+
+    with pytest.raises(ConfigurationError, match="cannot be read: it is no UTF-8 text"):
+        load_settings({}, env_file=env_file)
