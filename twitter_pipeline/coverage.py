@@ -217,8 +217,10 @@ def _judge_empty_end(hole: IdRange, upper: int, settled_below: int, end: WalkEnd
     if not end.asked_before:
         return PageVerdict(ask_again=True)
     rest = IdRange(hole.lo, upper)
-    if end.stored_from_here >= CLEARLY_WITHIN_REACH or (hole.lo == LOWEST_ID and not _count_agrees(end)):
+    if end.stored_from_here >= CLEARLY_WITHIN_REACH:
         return PageVerdict(unreachable=rest)
+    if hole.lo == LOWEST_ID and not _count_agrees(end):
+        return PageVerdict()  # X counts more than it gave: the rest stays a hole, and the next run asks again
     return PageVerdict(proved=rest.clipped(hi=settled_below))
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
-from twitter_pipeline.coverage import CLEARLY_WITHIN_REACH, LOWEST_ID, REACH, id_at
+from twitter_pipeline.coverage import LOWEST_ID, REACH, id_at
 from twitter_pipeline.errors import (
     ApiError,
     Interrupted,
@@ -179,19 +179,29 @@ class HistoryFetcher:
         return None
 
     def _judge_end(self, account: Account, walk: Walk, state: AccountState) -> Ending:
+        counted = "an unknown number of" if account.tweet_count is None else f"{account.tweet_count:,}"
         if walk.came_out_empty:
-            counted = "an unknown number of" if account.tweet_count is None else f"{account.tweet_count:,}"
             reason = f"X answered twice with no tweets although it counts {counted}; run again later"
             return Ending(AccountOutcome.PARTIAL, reason)
-        ends_early = account.request.fetch_mode.limit is None and bool(state.unreachable)
-        notes = [account.note, _early_end(account, stored=state.count_from(LOWEST_ID)) if ends_early else None]
-        return Ending(AccountOutcome.DONE, "; ".join(filter(None, notes)) or None)
+        if walk.goes_round:
+            return Ending(AccountOutcome.PARTIAL, "X gave the same page token twice; run again to go on below it")
+        stored = state.count_from(LOWEST_ID)
+        note = account.note
+        if walk.ended_short:
+            reason = f"X's timeline ends after {stored:,} tweets although it counts {counted}; the next run looks again"
+            if is_suspiciously_short(stored, account.tweet_count):
+                return Ending(AccountOutcome.PARTIAL, reason)
+            note = _joined(note, reason)
+        elif account.request.fetch_mode.limit is None and state.unreachable and account.tweet_count != stored:
+            reason = f"X serves no more than the newest {REACH:,} tweets; it counts {counted}; the rest is a known hole"
+            note = _joined(note, reason)
+        return Ending(AccountOutcome.DONE, note)
 
 
-def _early_end(account: Account, *, stored: int) -> str:
-    counted = None if account.tweet_count is None else f"{account.tweet_count:,}"
-    if stored >= CLEARLY_WITHIN_REACH:
-        of_all = f" of the {counted} that it counts" if counted else ""
-        return f"X serves no more than the newest {REACH:,} tweets{of_all}; what lies below is a known hole"
-    although = f" although it counts {counted}" if counted else ""
-    return f"X's timeline ends after {stored:,} tweets{although}; what lies below is a known hole"
+def is_suspiciously_short(stored: int, tweet_count: int | None) -> bool:
+    """Whether too much is missing at the end of a timeline to be deleted and withheld tweets: more than a tenth."""
+    return tweet_count is not None and stored < tweet_count * 9 // 10
+
+
+def _joined(*notes: str | None) -> str:
+    return "; ".join(filter(None, notes))

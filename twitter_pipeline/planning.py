@@ -78,6 +78,12 @@ class Walk:
     _asked_before: bool = False
     _empty_heads: int = 0
     _goes_round: bool = False
+    _ended_short: bool = False
+
+    @property
+    def ended_short(self) -> bool:
+        """Whether the timeline ended, twice, before as many tweets as X counts; what lies below stays a hole."""
+        return self._ended_short
 
     @property
     def goes_round(self) -> bool:
@@ -92,7 +98,7 @@ class Walk:
     def next_request(self, state: AccountState) -> TimelineRequest | None:
         """Decide the next call, or None when the mode is satisfied or nothing more can be had."""
         missing = self._missing(state)
-        if missing == 0 or self._goes_round:
+        if missing == 0 or self._goes_round or self._ended_short:
             return None
         if self._hole is None or self._taken_over(state):
             self._start(self._next_hole(state))
@@ -180,6 +186,9 @@ class Walk:
         if is_head:
             self._head_asked = True
             self._empty_heads = 0 if lowest is not None else self._empty_heads
+        elif nothing_came and verdict == PageVerdict():
+            # Only the lowest hole can end so, and it comes last.
+            self._ended_short = True
         self._upper = lowest if lowest is not None else self._upper
         self._goes_round = next_token is not None and next_token == self._token
         self._token = next_token

@@ -33,6 +33,7 @@ RECHECK_CAPPED_AFTER = timedelta(days=1)
 """A cap whose end X does not tell is tried again daily: credits may be bought, limits raised, months end."""
 
 _CONTENDED_PAUSE_S = 0.1
+_LONGEST_CONTENDED_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _STOP_CHECK_S = 0.25
 
@@ -92,7 +93,7 @@ class TokenPool:
         Raises NoTokenAvailable when no token is fit for use, Interrupted when the run is to stop.
         """
         began = time.monotonic()
-        waited = False
+        tries = 0
         try:
             while True:
                 if self._stop.is_set():
@@ -107,14 +108,14 @@ class TokenPool:
                 )
                 if lease is not None:
                     break
-                waited = True
-                self._wait(endpoint)
+                tries += 1
+                self._wait(endpoint, tries)
         finally:
             self._waiting.pop(threading.get_ident(), None)
-        if waited:
+        if tries:
             # There may be budget for one more: each that gets on wakes the next.
             self._wake(1)
-        return Grant(lease, self._tokens[lease.env_key], time.monotonic() - began if waited else 0.0)
+        return Grant(lease, self._tokens[lease.env_key], time.monotonic() - began if tries else 0.0)
 
     def settle(self, lease: Lease, settlement: Settlement) -> None:
         """Correct the window by what X said, and let one who waits look again."""
@@ -141,13 +142,13 @@ class TokenPool:
         with self._settled:
             self._settled.notify(count)
 
-    def _wait(self, endpoint: Endpoint) -> None:
+    def _wait(self, endpoint: Endpoint, tries: int) -> None:
         windows = load_windows(self._database, endpoint, self._env_keys)
         if not any(window.usable for window in windows):
             raise self._no_token(endpoint)
         until = waits_until(windows, lease_s=self._lease_s)
         if until is None:
-            self._pause(_CONTENDED_PAUSE_S)
+            self._pause(min(_CONTENDED_PAUSE_S * tries, _LONGEST_CONTENDED_PAUSE_S))
             return
         waiting = Waiting(endpoint, until)
         self._waiting[threading.get_ident()] = waiting

@@ -1,5 +1,6 @@
 """Run the job `fetch_tweets` in this process, recorded in Dagster's own storage, as the command line does."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -36,9 +37,17 @@ class FetchResult:
     error: str | None
 
 
+@dg.logger(config_schema=dg.Permissive())
+def silent(_context: dg.InitLoggerContext) -> logging.Logger:
+    """Print nothing: the command shows its own progress, and the run's log is in Dagster's storage."""
+    logger = logging.Logger("silent")
+    logger.addHandler(logging.NullHandler())
+    return logger
+
+
 def fetch_job() -> dg.JobDefinition:
     """Return the job with its resources bound, as a process that knows only this function's name rebuilds it."""
-    return defs.resolve_job_def("fetch_tweets")
+    return defs.resolve_job_def("fetch_tweets").with_logger_defs({"console": silent})
 
 
 def run_fetch_job(

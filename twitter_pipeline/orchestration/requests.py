@@ -41,7 +41,8 @@ def requests_of_run(run_config: Mapping[str, Any]) -> tuple[FetchRequest, ...]:
 def request_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse a bad request before a run exists. The ops need no config: they read the request from the run."""
     requests_of_run(config)
-    return {}
+    # Without config Dagster logs to the console whatever loggers the job has; the command line has a silent one.
+    return {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
 
 
 def run_config_for(requests: Sequence[FetchRequest]) -> dict[str, Any]:

@@ -19,7 +19,10 @@ def close_with_dagster(dagster_run: dg.DagsterRun, database: OpenDatabase, statu
 @dg.run_failure_sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
 def close_failed_runs(context: dg.RunFailureSensorContext, database: dg.ResourceParam[OpenDatabase]) -> None:
     """Close runs whose process died or whose steps broke before they could."""
-    message = context.failure_event.message or "the run failed"
+    message = context.failure_event.message
+    # What Dagster says when the process that ran it is gone, which tells a person nothing.
+    if not message or "from outside the execution context" in message:
+        message = VANISHED
     close_with_dagster(context.dagster_run, database, RunStatus.FAILED, message)
 
 

@@ -1,5 +1,6 @@
 """The schema's version: apply it, and say clearly when it is missing or old."""
 
+from io import StringIO
 from pathlib import Path
 
 from alembic import command
@@ -62,7 +63,8 @@ def _version(connection: Connection) -> str | None:
 
 
 def _config(connection: Connection | None = None) -> Config:
-    config = Config()
+    # Alembic prints what it finds; whoever asks here wants it as a value.
+    config = Config(stdout=StringIO())
     config.set_main_option("script_location", str(_PACKAGE / "migrations"))
     if connection is not None:
         config.attributes["connection"] = connection

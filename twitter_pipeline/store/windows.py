@@ -26,6 +26,7 @@ FIRST_BACK_OFF_S = 60
 LONGEST_BACK_OFF_S = 900
 """Waits after a 429 that does not say until when: X advises at least 60 s (docs.x.com, "Rate limits")."""
 
+# Windows that reset in the same second of X's clock share the work: the one with the most calls left goes first.
 # The row lock is taken without SKIP LOCKED on purpose: a token whose row is locked for a moment is still the one whose
 # window resets soonest, and skipping it could look as if no token had budget.
 # The commit does not wait for the disk: if the server crashes right now, settle writes the row of the call again.
@@ -46,7 +47,7 @@ WITH clock AS (
           WHEN w.reset_at IS NULL THEN w.in_flight = 0 OR w.leased_at < clock.now - %(lease_s)s * interval '1 second'
           ELSE true
       END
-    ORDER BY is_open DESC, w.reset_at, w.leased_at NULLS FIRST, w.token_id
+    ORDER BY is_open DESC, w.reset_epoch, w.remaining - w.in_flight DESC, w.leased_at NULLS FIRST, w.token_id
     LIMIT 1
     FOR UPDATE OF w
 ), taken AS (
@@ -124,6 +125,8 @@ SET in_flight = CASE
         WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN said.remaining
         WHEN said.epoch = w.reset_epoch AND NOT (w.reset_at IS NULL AND logged.called_at < w.opened_at)
             THEN least(w.remaining, said.remaining)
+        -- No headers, as after a time-out or a 5xx: X may have counted the call all the same.
+        WHEN said.epoch IS NULL THEN greatest(0, w.remaining - 1)
         ELSE w.remaining
     END,
     reset_at = CASE

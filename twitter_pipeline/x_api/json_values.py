@@ -44,6 +44,7 @@ def decode_body(decoder: Decoder[T], body: bytes) -> T:
 # Behind the mark the four digits are plain text. `clean_text` puts U+FFFD in the place of all five characters,
 # `json_text` makes them the escape again.
 _MARK = "\ufdd0"
+_MARK_BYTES = _MARK.encode()
 _MARKED = re.compile(f"{_MARK}([dD][89a-fA-F][0-9a-fA-F]{{2}})")
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?P<unpaired>[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
@@ -53,7 +54,7 @@ _ESCAPE = re.compile(
 
 def _mark_unpaired_surrogates(body: bytes) -> bytes:
     # Every escape is matched and most are left: a pair is seen as one, and \\ud83d as an escaped backslash.
-    return _ESCAPE.sub(lambda escape: _MARK.encode() + escape[1] if escape[1] else escape[0], body)
+    return _ESCAPE.sub(lambda escape: _MARK_BYTES + escape["unpaired"] if escape["unpaired"] else escape[0], body)
 
 
 def json_text(raw: Raw) -> str:

@@ -1,7 +1,8 @@
 """What is read of the API's JSON; all else is checked to be JSON and skipped, without an object made of it.
 
 Both vocabularies are named, `tweet` and `post`. A `Raw` is an object's own text, which is decoded by itself, so that a
-malformed one costs no other.
+malformed one costs no other. X's answers are not always of the type that their specification states: what does not fit
+counts as left out (`decode_object`), and `object` stands where a reader of `json_values` decides.
 """
 
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin

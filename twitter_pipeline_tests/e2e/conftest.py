@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ import dagster as dg
 import orjson
 import pytest
 from dotenv import dotenv_values
+from sqlalchemy import make_url
 
 from twitter_pipeline.local.instance import dagster_storage_url, prepare_dagster_home
 from twitter_pipeline.local.places import WorkingPlace
+from twitter_pipeline.local.postgres import EmbeddedServer
 from twitter_pipeline.orchestration.launch import FetchResult, run_fetch_job
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.request import read_request
@@ -44,6 +48,10 @@ class Trap:
     fault: FaultKind | None = None
     seen: int = 0
     sprung: threading.Event = field(default_factory=threading.Event)
+
+    def set(self, calls: int) -> None:
+        """Spring when so many more timeline calls have arrived."""
+        self.at, self.sprung = self.seen + calls, threading.Event()
 
     def __call__(self, endpoint: str, _number: int) -> FaultKind | None:
         """Serve as the script of faults."""
@@ -227,3 +235,27 @@ def signalled(process: subprocess.Popen[str], number: signal.Signals) -> Callabl
 
 def _as_entries(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     return [{"username": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def leaks(secrets: Sequence[str], *, texts: Mapping[str, str], folders: Sequence[Path] = ()) -> list[str]:
+    """Say where a secret is found: in which of the texts, in which file under the folders."""
+    wanted = [form for secret in secrets for form in (secret.encode(), b64encode(secret.encode()).rstrip(b"="))]
+    searched = {name: text.encode() for name, text in texts.items()}
+    searched |= {str(path): path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return [name for name, content in searched.items() if any(form in content for form in wanted)]
+
+
+def dump(server: EmbeddedServer, url: str) -> str:
+    """Dump a database, all schemas, as SQL."""
+    address = make_url(url).set(drivername="postgresql", query={})
+    words = [server.bin_dir / "pg_dump", "-h", server.socket_dir, "-U", str(address.username), str(address.database)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def command_lines() -> str:
+    """The command lines of all processes of this machine, which every user can read."""
+    found: list[bytes] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" "))
+    return b"\n".join(found).decode(errors="replace")

@@ -215,7 +215,7 @@ def test_what_lies_beyond_the_reach_is_a_known_hole_and_said_so(make_pipeline: M
     _, unreachable = pipeline.coverage("someone")
     assert (report.status, unreachable.ranges) == (RunStatus.DONE, (IdRange(1, lowest),))
     assert account(report).reason == (
-        "X serves no more than the newest 3,200 tweets of the 3,300 that it counts; what lies below is a known hole"
+        "X serves no more than the newest 3,200 tweets; it counts 3,300; the rest is a known hole"
     )
 
 
@@ -463,16 +463,20 @@ def test_an_account_that_seems_empty_though_x_counts_tweets_is_not_called_comple
     assert second.status is RunStatus.DONE
 
 
-def test_a_timeline_that_ends_early_is_a_known_hole_and_said_so(make_pipeline: MakePipeline) -> None:
+def test_a_timeline_that_ends_early_is_partial_and_whole_after_the_next_run(make_pipeline: MakePipeline) -> None:
     faults = Faults(script=[None, "empty_answer", "empty_answer", "empty_answer"], endpoints=frozenset({USER_TWEETS}))
     pipeline = make_pipeline(quiet("someone", 130), faults=faults)
-    report = pipeline.run("someone")
+    first = pipeline.run("someone")
+    pipeline.sandbox.api.faults = Faults()
 
-    _, unreachable = pipeline.coverage("someone")
-    assert unreachable.ranges == (IdRange(1, pipeline.stored("someone")[-1]),)
-    assert account(report).reason == (
-        "X's timeline ends after 50 tweets although it counts 130; what lies below is a known hole"
+    second = pipeline.run("someone")
+
+    assert (first.status, account(first).reason) == (
+        RunStatus.PARTIAL,
+        "X's timeline ends after 50 tweets although it counts 130; the next run looks again",
     )
+    assert (second.status, second.tweets_new) == (RunStatus.DONE, 80)
+    pipeline.assert_all_is_there("someone")
 
 
 def assert_calls_agree(pipeline: Pipeline) -> None:

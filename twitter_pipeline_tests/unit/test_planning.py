@@ -81,17 +81,27 @@ def test_nothing_is_proved_of_the_last_30_seconds() -> None:
     assert store.ids == set(timeline.ids)
 
 
-def test_an_account_whose_count_is_larger_than_what_is_served_is_asked_below_its_last_tweet_twice_and_only_once() -> (
-    None
-):
+def test_a_timeline_that_ends_short_of_the_count_is_asked_below_its_last_tweet_twice_in_each_run() -> None:
     timeline, store = Timeline(ids_of(80)), Store()
 
-    run(timeline, store, tweet_count=90)
-    first = timeline.calls
-    run(timeline, store, tweet_count=90)
+    first = run(timeline, store, tweet_count=90)
+    calls = timeline.calls
+    second = run(timeline, store, tweet_count=90)
 
-    assert (first, timeline.calls - first) == (4, 1)
-    assert store.unreachable.ranges == (IdRange(1, timeline.ids[-1]),)
+    assert (first.ended_short, second.ended_short) == (True, True)
+    assert (calls, timeline.calls - calls) == (4, 3)  # two pages, or the head, and the hole twice
+    assert (store.unreachable.ranges, len(timeline.billed)) == ((), 80)
+
+
+def test_two_empty_answers_in_a_row_lose_nothing_for_good() -> None:
+    timeline, store = Timeline(ids_of(80)), Store()
+    hidden, timeline.ids = timeline.ids[50:], timeline.ids[:50]
+    run(timeline, store, tweet_count=80)
+    timeline.ids += hidden
+
+    walk = run(timeline, store, tweet_count=80)
+
+    assert (walk.ended_short, store.ids) == (False, set(timeline.ids))
 
 
 def test_an_empty_timeline_of_an_account_with_tweets_is_suspicious_and_asked_twice() -> None:

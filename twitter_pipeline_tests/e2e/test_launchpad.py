@@ -1,0 +1,272 @@
+"""The job as a person runs it in Dagster's UI: a real web server and a real daemon, asked as the UI asks them."""
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import pytest
+import yaml
+from dotenv import dotenv_values
+
+from twitter_pipeline.local.instance import dagster_storage_url, prepare_dagster_home
+from twitter_pipeline.local.places import WorkingPlace
+from twitter_pipeline.local.postgres import EmbeddedServer
+from twitter_pipeline.local.up import HOST, dagster, wait_for_ui
+from twitter_pipeline.request import EXAMPLE
+from twitter_pipeline.sandbox.api import SandboxApi
+from twitter_pipeline.sandbox.faults import Faults
+from twitter_pipeline.sandbox.server import running_server
+from twitter_pipeline.sandbox.windows import TokenSpec
+from twitter_pipeline.sandbox.world import World
+from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.settings import PROJECT_DIR
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import VANISHED, RunReport, load_run
+from twitter_pipeline_tests.conftest import Databases
+from twitter_pipeline_tests.e2e.conftest import Trap, command_lines, dump, leaks, silent
+
+SECRETS = ("AAAAAAAAui-secret-one%3Dxyzzy", "AAAAAAAAui-secret-two%3Dplugh")
+
+SELECTOR = {"repositoryLocationName": "twitter_pipeline", "repositoryName": "__repository__"}
+
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on PythonError { message causes { message } }
+  }
+}
+"""
+
+DEFAULT = """
+query Default($selector: PipelineSelector!) {
+  runConfigSchemaOrError(selector: $selector) { __typename ... on RunConfigSchema { rootDefaultYaml } }
+}
+"""
+
+STOP = "mutation Stop($id: String!) { terminateRun(runId: $id) { __typename } }"
+
+COUNT = "{ runsOrError { __typename ... on Runs { count } } }"
+
+# What the run's page shows: its configuration, its tags, all its events with their errors and metadata.
+PAGE = """
+query Page($id: ID!) {
+  runOrError(runId: $id) {
+    __typename
+    ... on Run {
+      status runConfigYaml tags { key value }
+      stats { __typename ... on RunStatsSnapshot { stepsSucceeded stepsFailed } }
+    }
+  }
+  logsForRun(runId: $id) {
+    __typename
+    ... on EventConnection {
+      events {
+        __typename
+        ... on MessageEvent { message stepKey level }
+        ... on ErrorEvent { error { message stack causes { message stack } } }
+        ... on DisplayableEvent { description metadataEntries { label description } }
+      }
+    }
+  }
+}
+"""
+
+
+@dataclass
+class Ui:
+    """A running UI over a sandbox, and everything that it has said."""
+
+    url: str
+    place: WorkingPlace
+    api: SandboxApi
+    trap: Trap
+    database: Database
+    logs: Path
+    said: list[str] = field(default_factory=list[str])
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Ask as the UI does; errors come with status 500 and are answers too."""
+        answer = httpx.post(
+            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=60, trust_env=False
+        )
+        self.said.append(answer.text)
+        return answer.json()
+
+    def launch(self, text: str) -> dict[str, Any]:
+        """Press Launch with a text in the Launchpad."""
+        params = {"selector": SELECTOR | {"jobName": "fetch_tweets"}, "runConfigData": text, "mode": "default"}
+        return self.ask(LAUNCH, params=params)["data"]["launchRun"]
+
+    def launched(self, text: str) -> str:
+        launched = self.launch(text)
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return launched["run"]["runId"]
+
+    def runs(self) -> int:
+        return self.ask(COUNT)["data"]["runsOrError"]["count"]
+
+    def ended(self, dagster_run_id: str) -> dict[str, Any]:
+        """Wait for the end of a run and return what its page shows."""
+        deadline = time.monotonic() + 60
+        while True:
+            run = self.ask(PAGE, id=dagster_run_id)["data"]["runOrError"]
+            if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
+                return run
+            assert time.monotonic() < deadline, run
+            time.sleep(0.2)
+
+    def closed(self, dagster_run_id: str) -> RunReport:
+        """Wait until the run is closed in `fetch_runs`."""
+        deadline = time.monotonic() + 60
+        while True:
+            report = load_run(self.database, dagster_run_id=dagster_run_id)
+            if report is not None and report.finished_at is not None:
+                return report
+            assert time.monotonic() < deadline, report
+            time.sleep(0.2)
+
+    def stored(self, username: str) -> list[int]:
+        statement = "SELECT t.id FROM tweets t JOIN users u ON author_id = u.id WHERE username = %s ORDER BY t.id DESC"
+        return [tweet_id for (tweet_id,) in self.database.execute(statement, (username,))]
+
+    def worker_of(self, dagster_run_id: str) -> int:
+        """The process that a run runs in, as Dagster tells it."""
+        with dg.DagsterInstance.get() as instance:
+            messages = "\n".join(str(each.message) for each in instance.all_logs(dagster_run_id))
+        found = re.search(r"in process \(pid: (\d+)\)", messages)
+        assert found is not None
+        return int(found[1])
+
+
+@pytest.fixture(scope="module")
+def ui(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """The UI and the daemon of one module."""
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(dotenv_values(PROJECT_DIR / ".env"), ""))
+    folder = tmp_path_factory.mktemp("ui")
+    # The folder above the one they run in: neither this nor any other file may win over the environment.
+    (folder / ".env").write_text("DATABASE_URL=postgresql://of.the.file/tweets\nTWITTER_PAGE_SIZE=11\n")
+    url = databases.create()
+    trap = Trap()
+    accounts = [silent("alpha", 170), silent("beta", 60), silent("long_one", 3200), silent("long_two", 3200)]
+    tokens = [TokenSpec(SECRETS[0], state="invalid"), TokenSpec(SECRETS[1])]
+    api = SandboxApi(World(accounts=accounts), tokens=tokens, faults=Faults(script=trap, latency_s=0.05))
+    prepare_dagster_home(folder / "dagster")
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    database = Database(url)
+    try:
+        with running_server(api) as api_url:
+            place = WorkingPlace(
+                database_url=url,
+                dagster_url=dagster_storage_url(url),
+                dagster_home=folder / "dagster",
+                api_url=api_url,
+                bearer_tokens={f"TWITTER_BEARER_{number}": BearerToken(each) for number, each in enumerate(SECRETS)},
+                sandbox=None,
+                server=None,
+            )
+            os.environ.update(place.environment())
+            with dagster(place, port=port, folder=folder / "logs") as services:
+                wait_for_ui(port, services)
+                yield Ui(f"http://{HOST}:{port}", place, api, trap, database, folder / "logs")
+    finally:
+        database.close()
+        databases.drop(url)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_the_launchpad_opens_on_the_example(ui: Ui) -> None:
+    schema = ui.ask(DEFAULT, selector=SELECTOR | {"pipelineName": "fetch_tweets"})["data"]["runConfigSchemaOrError"]
+
+    assert yaml.safe_load(schema["rootDefaultYaml"]) == {"request": EXAMPLE}
+
+
+def test_json_pasted_as_it_is_runs_under_the_daemon_and_is_stored(ui: Ui) -> None:
+    pasted = '[{"username": "alpha", "track_after": true,  "fetch_mode": "full"},\n {"username": "protected_reef"}]'
+    dagster_run_id = ui.launched(f"request: {pasted}\n")
+    run = ui.ended(dagster_run_id)
+    report = ui.closed(dagster_run_id)
+
+    assert run["status"] == "SUCCESS"
+    assert (report.status, report.tweets_new, report.accounts) == ("done", 170, 2)
+    assert ui.stored("alpha") == ui.api.world.served_ids("alpha")
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert tags["twitter_pipeline/kind"] == "history"
+    assert tags["twitter_pipeline/accounts"] == "2"
+
+
+def test_a_request_pasted_as_a_block_of_text_runs_too(ui: Ui) -> None:
+    pasted = '[{"username": "beta",\n\t"fetch_mode": "limit:60"}]'
+    dagster_run_id = ui.launched("request: |\n" + "".join(f"  {line}\n" for line in pasted.splitlines()))
+
+    assert ui.ended(dagster_run_id)["status"] == "SUCCESS"
+    assert ui.stored("beta") == ui.api.world.served_ids("beta")
+
+
+def test_a_bad_request_is_answered_with_its_mistakes_and_no_run_is_made(ui: Ui) -> None:
+    before = ui.runs()
+    pasted = '[{"username": "nasa", "fetch_mode": "limit:0"}, {"username": "no such name"}]'
+    answer = ui.launch(f"request: {pasted}")
+
+    said = " ".join([answer["message"], *(cause["message"] for cause in answer["causes"])])
+    assert answer["__typename"] == "PythonError"
+    assert "entry 1 (nasa), fetch_mode: got" in said
+    assert "entry 2, username: got" in said
+    assert ui.runs() == before
+
+
+def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(ui: Ui) -> None:
+    ui.trap.set(5)
+    dagster_run_id = ui.launched('request: [{"username": "long_one"}]')
+    assert ui.trap.sprung.wait(60)
+    stopped = ui.ask(STOP, id=dagster_run_id)["data"]["terminateRun"]
+    run = ui.ended(dagster_run_id)
+    report = ui.closed(dagster_run_id)
+
+    assert stopped["__typename"] == "TerminateRunSuccess"
+    assert run["status"] == "CANCELED"
+    assert (report.status, report.error) == ("cancelled", "stopped on request")
+    assert 0 < report.tweets_new == len(ui.stored("long_one")) < 3200
+
+
+def test_a_run_whose_process_is_killed_is_failed_in_dagster_and_closed_by_the_daemon(ui: Ui) -> None:
+    ui.trap.set(5)
+    dagster_run_id = ui.launched('request: [{"username": "long_two"}]')
+    assert ui.trap.sprung.wait(60)
+    os.kill(ui.worker_of(dagster_run_id), signal.SIGKILL)
+    run = ui.ended(dagster_run_id)
+    report = ui.closed(dagster_run_id)
+
+    assert run["status"] == "FAILURE"
+    assert (report.status, report.error) == ("failed", VANISHED)
+    assert 0 < report.tweets_new == len(ui.stored("long_two")) < 3200
+
+
+def test_no_secret_is_in_what_the_ui_says_logs_or_stores(ui: Ui, postgres: EmbeddedServer) -> None:
+    # One was rejected on its first call; now the other is, so that this run fails for want of a token.
+    ui.api.set_token_state(SECRETS[1], "invalid")
+    dagster_run_id = ui.launched('request: [{"username": "gamma"}]')
+    run = ui.ended(dagster_run_id)
+    ui.api.set_token_state(SECRETS[1], "active")
+
+    dumped = dump(postgres, ui.place.database_url)
+    assert run["status"] == "FAILURE"
+    assert "TWITTER_BEARER_1" in ui.said[-1]
+    assert "TWITTER_BEARER_1" in dumped
+    assert "dagster.event_logs" in dumped
+    texts = {"GraphQL": "".join(ui.said), "command lines": command_lines(), "dump": dumped}
+    assert leaks(SECRETS, texts=texts, folders=[ui.place.dagster_home, ui.logs]) == []
