@@ -150,19 +150,7 @@ class XApi:
                 self._pause_or_raise(error, effort)
                 continue
             results, posts, users = measure(answer.value)
-            self.pool.settle(
-                grant.lease,
-                Settlement(
-                    outcome=CallOutcome.OK,
-                    status=answer.status,
-                    rate_limits=answer.rate_limits,
-                    result_count=results,
-                    billed_posts=posts,
-                    billed_users=users,
-                    duration_ms=answer.duration_ms,
-                    transaction_id=answer.transaction_id,
-                ),
-            )
+            self.pool.settle(grant.lease, settlement_of_answer(answer, results=results, posts=posts, users=users))
             self.pool.accept(grant.lease)
             return Reply(
                 answer.value,
@@ -202,6 +190,20 @@ def pause_before_retry(error: ApiError, faults: int) -> float | None:
         case _:
             return None
     return min(FIRST_PAUSE_S * 2 ** (faults - 1), LONGEST_PAUSE_S) if faults < tries else None
+
+
+def settlement_of_answer(answer: Answer[T], *, results: int = 0, posts: int = 0, users: int = 0) -> Settlement:
+    """Turn a good answer into what its row in `api_calls` says; `posts` and `users` are those that will be billed."""
+    return Settlement(
+        outcome=CallOutcome.OK,
+        status=answer.status,
+        rate_limits=answer.rate_limits,
+        result_count=results,
+        billed_posts=posts,
+        billed_users=users,
+        duration_ms=answer.duration_ms,
+        transaction_id=answer.transaction_id,
+    )
 
 
 def settlement_of(error: ApiError) -> Settlement:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from twitter_pipeline.calls import settlement_of
+from twitter_pipeline.calls import settlement_of, settlement_of_answer
 from twitter_pipeline.errors import ApiError
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.token_checks import begin_check
 from twitter_pipeline.store.tokens import TokenState, load_tokens, register_tokens, save_token_status
-from twitter_pipeline.store.windows import Settlement, lease_call, settle_call
+from twitter_pipeline.store.windows import lease_call, settle_call
 from twitter_pipeline.tokens import retire
-from twitter_pipeline.words import CallOutcome, TokenStatus
+from twitter_pipeline.words import TokenStatus
 from twitter_pipeline.x_api.client import XApiClient
 from twitter_pipeline.x_api.endpoints import Endpoint
 
@@ -58,20 +58,7 @@ def _check(client: XApiClient, database: Database, token: TokenState, secret: Be
     except ApiError as error:
         settle_call(database, lease, settlement_of(error))
         return _judge_refusal(database, token, error)
-    settle_call(
-        database,
-        lease,
-        Settlement(
-            outcome=CallOutcome.OK,
-            status=answer.status,
-            rate_limits=answer.rate_limits,
-            result_count=0,
-            billed_posts=0,
-            billed_users=0,
-            duration_ms=answer.duration_ms,
-            transaction_id=answer.transaction_id,
-        ),
-    )
+    settle_call(database, lease, settlement_of_answer(answer))
     return _save(database, token, TokenStatus.ACTIVE, "it works")
 
 
