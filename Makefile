@@ -72,7 +72,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff check
 	@$(BIN)/basedpyright
 	@$(BIN)/python -m twitter_pipeline.local.scratch sh -c '$(BIN)/alembic upgrade head && $(BIN)/alembic check'
-	@DAGSTER_DISABLE_TELEMETRY=1 $(BIN)/dagster definitions validate -w workspace.yaml
+	@$(BIN)/dagster definitions validate
 
 check: lint
 	@$(MAKE) --no-print-directory test

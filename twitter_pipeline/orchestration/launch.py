@@ -37,8 +37,7 @@ class FetchResult:
     error: str | None
 
 
-@dg.logger(config_schema=dg.Permissive())
-def silent(_context: dg.InitLoggerContext) -> logging.Logger:
+def _silent(_context: dg.InitLoggerContext) -> logging.Logger:
     """Print nothing: the command shows its own progress, and the run's log is in Dagster's storage."""
     logger = logging.Logger("silent")
     logger.addHandler(logging.NullHandler())
@@ -47,7 +46,7 @@ def silent(_context: dg.InitLoggerContext) -> logging.Logger:
 
 def fetch_job() -> dg.JobDefinition:
     """Return the job with its resources bound, as a process that knows only this function's name rebuilds it."""
-    return defs.resolve_job_def("fetch_tweets").with_logger_defs({"console": silent})
+    return defs.resolve_job_def("fetch_tweets").with_logger_defs({"console": dg.LoggerDefinition(_silent)})
 
 
 def run_fetch_job(
@@ -65,27 +64,31 @@ def run_fetch_job(
             fail_vanished_runs(instance, opened)
             job = fetch_job()
             run = instance.create_run_for_job(job, run_config=run_config_for(requests), tags=job.run_tags)
-            on_start(run.run_id)
-            result = execute_run(dg.reconstructable(fetch_job), run, instance, raise_on_error=False)
-            if _was_interrupted(instance, run.run_id, result):
-                raise KeyboardInterrupt
+            try:
+                on_start(run.run_id)
+                result = execute_run(dg.reconstructable(fetch_job), run, instance, raise_on_error=False)
+                if _was_interrupted(result):
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                _note_cancelled(instance, run.run_id)
+                raise
         report = load_run(opened.database, dagster_run_id=run.run_id)
     finally:
         opened.database.close()
     return FetchResult(run.run_id, report, None if result.success else _first_failure(result))
 
 
-def _was_interrupted(instance: dg.DagsterInstance, run_id: str, result: dg.JobExecutionResult) -> bool:
-    """Whether a signal ended the run; one that came between two steps, which Dagster calls a failure, is cancelled."""
-    ended = instance.get_run_by_id(run_id)
-    if ended is None or ended.is_success:
-        return False
-    if ended.status is dg.DagsterRunStatus.CANCELED:
+def _was_interrupted(result: dg.JobExecutionResult) -> bool:
+    """Whether a signal ended the run; Dagster calls it a failure when it comes between two steps."""
+    if result.dagster_run.status is dg.DagsterRunStatus.CANCELED:
         return True
-    interrupted = any(error.cls_name in _INTERRUPTIONS for error in _errors(result))
-    if interrupted:
-        instance.report_run_canceled(ended, message="A signal asked the run to stop.")
-    return interrupted
+    return not result.success and any(error.cls_name in _INTERRUPTIONS for error in _errors(result))
+
+
+def _note_cancelled(instance: dg.DagsterInstance, run_id: str) -> None:
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status is not dg.DagsterRunStatus.CANCELED:
+        instance.report_run_canceled(run, message="A signal asked the run to stop.")
 
 
 def _errors(result: dg.JobExecutionResult) -> list[SerializableErrorInfo]:

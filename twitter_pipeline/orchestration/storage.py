@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.schema import CreateSchema
 
-from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.settings import Settings
 
 URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 
@@ -173,8 +173,9 @@ def create_schema_of(engine: Engine) -> None:
 
 
 def sqlite_storage(inst_data: ConfigurableClassData | None) -> DagsterSqliteStorage:
-    """Return the storage that Dagster uses by default, under DAGSTER_HOME."""
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        raise ConfigurationError(f"Set {URL_VARIABLE} to a PostgreSQL URL or DAGSTER_HOME to a folder.")
+    """Return the storage that Dagster uses by default, under DAGSTER_HOME.
+
+    Without one it is the project's own: Dagster reads the dagster.yaml of the folder that a command is typed in.
+    """
+    home = os.environ.get("DAGSTER_HOME") or str(Settings().dagster_home)
     return DagsterSqliteStorage.from_local(home, inst_data)

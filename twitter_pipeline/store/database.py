@@ -66,13 +66,18 @@ class Database:
 
     @contextmanager
     def _connection(self) -> Generator[Connection]:
-        with self.engine.connect() as pooled:
-            connection = cast("Connection", pooled.connection.driver_connection)
-            try:
-                yield connection
-            finally:
-                if connection.closed:
-                    pooled.invalidate()
+        pooled = self.engine.raw_connection()
+        try:
+            connection = cast("Connection", pooled.driver_connection)
+            yield connection
+            if connection.closed:
+                pooled.invalidate()
+        except BaseException:
+            # Whatever state it is in: a new one costs less than a wrong one.
+            pooled.invalidate()
+            raise
+        finally:
+            pooled.close()
 
 
 def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -106,6 +111,8 @@ def _engine(url: str, pool_size: int) -> Engine:
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
+        # Outside a transaction there is nothing to roll back, and transaction() ends its own.
+        pool_reset_on_return=None,
         pool_timeout=60,
         connect_args={"application_name": "twitter_pipeline", "connect_timeout": 10},
     )

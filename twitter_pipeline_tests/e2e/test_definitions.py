@@ -36,12 +36,12 @@ def test_definitions_load_without_database_network_env_file_or_dagster_home(tmp_
     ]
 
 
-def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
-    shutil.copy(PROJECT_DIR / "workspace.yaml", tmp_path)
+def test_dagster_finds_the_definitions_valid_where_the_project_lies(tmp_path: Path) -> None:
+    # As in a checkout without a .env: Dagster would read one that lies in the folder that it is started in.
+    for name in ("workspace.yaml", "dagster.yaml"):
+        shutil.copy(PROJECT_DIR / name, tmp_path)
     words = [sys.executable, "-m", "dagster", "definitions", "validate"]
-    validated = subprocess.run(
-        words, cwd=tmp_path, env={"DAGSTER_DISABLE_TELEMETRY": "1"}, capture_output=True, text=True
-    )
+    validated = subprocess.run(words, cwd=tmp_path, env={}, capture_output=True, text=True)
 
     assert validated.returncode == 0, validated.stderr
     assert "Validation successful for code location twitter_pipeline" in validated.stderr + validated.stdout

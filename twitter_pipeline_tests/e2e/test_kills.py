@@ -8,8 +8,11 @@ from collections.abc import Callable
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.storage.fs_io_manager import PickledObjectFilesystemIOManager
 
+from twitter_pipeline.orchestration.launch import run_fetch_job
 from twitter_pipeline.orchestration.sensors import close_failed_runs, fail_vanished_runs
+from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.settings import load_settings
 from twitter_pipeline.store.runs import VANISHED, close_vanished_runs
 from twitter_pipeline_tests.e2e.conftest import (
@@ -77,6 +80,40 @@ def test_a_run_that_is_asked_to_stop_ends_soon_as_cancelled_and_goes_on_where_it
     assert_complete(workshop)
     # What was under way was waited for and stored.
     assert workshop.bought_twice() == 0
+
+
+def interrupt_before_the_first_step(_: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda _: signal.raise_signal(signal.SIGINT)
+
+
+def interrupt_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    def load(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(PickledObjectFilesystemIOManager, "load_from_path", load)
+    return lambda _: None
+
+
+@pytest.mark.parametrize("interrupt", [interrupt_before_the_first_step, interrupt_between_two_steps])
+def test_a_signal_that_comes_while_no_step_works_cancels_the_run_too(
+    make_workshop: MakeWorkshop,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupt: Callable[[pytest.MonkeyPatch], Callable[[str], None]],
+) -> None:
+    workshop = make(make_workshop, Trap())
+    started: list[str] = []
+    on_start = interrupt(monkeypatch)
+
+    def note_and_go_on(dagster_run_id: str) -> None:
+        started.append(dagster_run_id)
+        on_start(dagster_run_id)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_fetch_job([FetchRequest("alpha")], workshop.place, on_start=note_and_go_on)
+
+    assert status_in_dagster(started[0]) == "CANCELED"
+    assert workshop.database.execute("SELECT count(*) FROM fetch_runs WHERE status = 'running'") == [(0,)]
+    assert_true(workshop)
 
 
 def kill_in_a_call(workshop: Workshop, trap: Trap) -> None:
