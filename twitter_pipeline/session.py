@@ -18,6 +18,7 @@ from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import AccountReport, RunReport, end_account, load_accounts, load_run, save_accounts
+from twitter_pipeline.store.tokens import SANDBOX_PREFIX
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
 from twitter_pipeline.x_api.client import XApiClient
@@ -88,6 +89,11 @@ class FetchSession:
     def requests(self) -> Sequence[FetchRequest]:
         """What the run was asked for."""
         return self._requests
+
+    @property
+    def is_made_up(self) -> bool:
+        """Whether the tweets come from the sandbox."""
+        return any(env_key.startswith(SANDBOX_PREFIX) for env_key in self._settings.bearer_tokens)
 
     @property
     def was_interrupted(self) -> bool:

@@ -71,6 +71,12 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
     )
 
 
+def bearer_keys(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / ".env") -> list[str]:
+    """Return the names of all variables for tokens, in the environment or the file, whatever is in them."""
+    names = dict.fromkeys((*_read_env_file(env_file), *environ))
+    return [name for name in names if name.startswith(BEARER_PREFIX)]
+
+
 class _Reader:
     """Reads one variable at a time; a bad value is an error that names the variable."""
 

@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import click
 
@@ -82,9 +83,8 @@ click.version_option(__version__, prog_name="twitter-pipeline")(program)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what goes wrong is one readable message on stderr."""
     terminal = Terminal.open()
-    _log_warnings_to(terminal)
     try:
-        with ending_signals_interrupt():
+        with _warnings_shown_on(terminal), ending_signals_interrupt():
             code: object = program.main(arguments, "twitter-pipeline", standalone_mode=False, obj=terminal)
             sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
@@ -142,9 +142,15 @@ class _TerminalHandler(logging.Handler):
         self._terminal.say(f"{record.levelname.capitalize()}: {record.getMessage()}")
 
 
-def _log_warnings_to(terminal: Terminal) -> None:
+@contextmanager
+def _warnings_shown_on(terminal: Terminal) -> Generator[None]:
+    """Show the warnings of the core as a person reads them, and nowhere else, while a command runs."""
     core = logging.getLogger("twitter_pipeline")
-    for handler in [each for each in core.handlers if isinstance(each, _TerminalHandler)]:
-        core.removeHandler(handler)
-    core.addHandler(_TerminalHandler(terminal))
+    handler, propagated = _TerminalHandler(terminal), core.propagate
+    core.addHandler(handler)
     core.propagate = False
+    try:
+        yield
+    finally:
+        core.removeHandler(handler)
+        core.propagate = propagated

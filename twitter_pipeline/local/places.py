@@ -16,7 +16,7 @@ from twitter_pipeline.local.logs import indented, tail
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
 from twitter_pipeline.local.processes import Service, stop_group
 from twitter_pipeline.secret import BearerToken
-from twitter_pipeline.settings import Settings, load_settings
+from twitter_pipeline.settings import Settings, bearer_keys
 from twitter_pipeline.store.tokens import SANDBOX_PREFIX
 
 SANDBOX_START_SECONDS = 30.0
@@ -43,7 +43,7 @@ class WorkingPlace:
         Tokens of ours, also those of `.env`, that this place does not use are blanked, not left out: a blank wins
         over the file, which the child would read again.
         """
-        blanks = dict.fromkeys(load_settings(os.environ).bearer_tokens, "")
+        blanks = dict.fromkeys(bearer_keys(os.environ), "")
         tokens = {key: token.reveal() for key, token in self.bearer_tokens.items()}
         return {**os.environ, **blanks, **tokens, **self._addresses()}
 

@@ -14,6 +14,7 @@ from twitter_pipeline.words import AccountOutcome, FetchKind
 
 KIND_TAG = "twitter_pipeline/kind"
 ACCOUNTS_TAG = "twitter_pipeline/accounts"
+DATA_TAG = "twitter_pipeline/data"
 
 Batch = list[dict[str, Any]]
 """Accounts as plain values, so that a stored output can be read by a later version."""
@@ -27,7 +28,8 @@ def resolve_users(
     context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession]
 ) -> Iterator[dg.DynamicOutput[Batch]]:
     """Yield one batch an account while they are few, else a few balanced batches."""
-    context.instance.add_run_tags(context.run_id, {ACCOUNTS_TAG: str(len(x_api.requests))})
+    made_up = {DATA_TAG: "made up by the sandbox"} if x_api.is_made_up else {}
+    context.instance.add_run_tags(context.run_id, {ACCOUNTS_TAG: str(len(x_api.requests)), **made_up})
     dealt = x_api.resolve()
     absent = [report for report in x_api.account_reports() if report.outcome is not AccountOutcome.PENDING]
     tell(context.log, absent)

@@ -21,7 +21,7 @@ from twitter_pipeline.sandbox.api import Response
 from twitter_pipeline.sandbox.faults import FaultKind
 from twitter_pipeline.sandbox.windows import USER_TWEETS, USERS_BY, TokenSpec
 from twitter_pipeline.secret import BearerToken
-from twitter_pipeline.settings import load_settings
+from twitter_pipeline.settings import bearer_keys, load_settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.schema import VERSION_TABLE
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
@@ -402,7 +402,8 @@ def test_a_variable_of_the_environment_wins_over_env_file_in_a_command_and_in_wh
         "TWITTER_PAGE_SIZE=11\nTWITTER_CONCURRENCY=3\nDATABASE_URL=postgresql://of.the.file/tweets\n"
     )
     env_file.chmod(0o600)
-    monkeypatch.setitem(load_settings.__kwdefaults__, "env_file", env_file)
+    for function in (load_settings, bearer_keys):
+        monkeypatch.setitem(function.__kwdefaults__, "env_file", env_file)
     for name, value in {"TWITTER_BEARER_1": "of-the-shell", "TWITTER_PAGE_SIZE": "77", "DATABASE_URL": ""}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("TWITTER_BEARER_2", raising=False)
