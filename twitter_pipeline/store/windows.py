@@ -126,7 +126,7 @@ SET in_flight = CASE
         WHEN said.epoch = w.reset_epoch AND NOT (w.reset_at IS NULL AND logged.called_at < w.opened_at)
             THEN least(w.remaining, said.remaining)
         -- No headers, as after a time-out or a 5xx: X may have counted the call all the same.
-        WHEN said.epoch IS NULL THEN greatest(0, w.remaining - 1)
+        WHEN said.epoch IS NULL AND w.remaining > 0 THEN w.remaining - 1
         ELSE w.remaining
     END,
     reset_at = CASE

@@ -127,6 +127,12 @@ def test_an_answer_without_headers_lets_the_next_call_find_out(desk: Desk) -> No
     assert (desk.lease(1) is not None, desk.lease(1)) == (True, None)
 
 
+def test_an_answer_without_headers_says_nothing_of_an_unknown_window(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(901), 902, None, outcome=CallOutcome.SERVER_FAULT)
+
+    assert open_desk.row() == Row(None, 0, None)
+
+
 def test_the_first_headers_open_the_window(desk: Desk) -> None:
     desk.settle(desk.must_lease(0), 1, window(10, 900))
 
@@ -141,6 +147,22 @@ def test_the_window_that_resets_soonest_is_used_first(database: Database) -> Non
     order = [desk.must_lease(2).env_key[-1] for _ in range(6)]
 
     assert "".join(order) == "223311"
+
+
+def test_windows_that_reset_together_share_the_work(database: Database) -> None:
+    desk = Desk(database, tokens=3)
+    for lease in [desk.must_lease(0) for _ in desk.env_keys]:
+        desk.settle(lease, 1, window(5, 900))
+
+    leased = [desk.must_lease(2).env_key for _ in range(6)]
+
+    assert sorted(leased) == sorted(desk.env_keys * 2)
+
+
+def test_a_call_whose_answer_had_no_headers_counts_as_used(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(2), 3, None, outcome=CallOutcome.CONNECTION_FAULT)
+
+    assert open_desk.row() == Row(9, 0, 900)
 
 
 def test_a_known_window_goes_before_one_that_has_to_be_found_out(database: Database) -> None:
