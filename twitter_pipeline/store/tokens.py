@@ -99,14 +99,11 @@ def refuse_to_mix(database: Database, env_keys: Iterable[str]) -> None:
 
     The tokens that a database has seen tell where its tweets are from: those of the sandbox have names of their own.
     """
-    known = [token.env_key for token in load_tokens(database)]
-    from_sandbox = {key.startswith(SANDBOX_PREFIX) for key in (*known, *env_keys)}
-    if len(from_sandbox) > 1:
-        held, wanted = (
-            ("made-up tweets of the sandbox", "real ones")
-            if known[0].startswith(SANDBOX_PREFIX)
-            else ("real tweets", "made-up ones of the sandbox")
-        )
+    known = {token.env_key.startswith(SANDBOX_PREFIX) for token in load_tokens(database)}
+    wanted = {env_key.startswith(SANDBOX_PREFIX) for env_key in env_keys}
+    if len(known | wanted) > 1:
+        held, others = ("made-up", "real") if True in known else ("real", "made-up")
         raise ConfigurationError(
-            f"This database holds {held}, and {wanted} must not mix with them: name another database in DATABASE_URL."
+            f"This database holds {held} tweets, and {others} ones must not mix with them: "
+            "name another database in DATABASE_URL."
         )

@@ -317,7 +317,7 @@ def locks(database: Database) -> list[int]:
 def cut_connections_with_locks(database: Database) -> None:
     """Cut the connections that hold a run's lock, and wait until the lock is free."""
     (cut,) = database.execute(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 "
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 "
         "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     assert cut == (1,)
