@@ -76,7 +76,7 @@ SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.n
 # of the server lost it. Headers count by X's own epoch: a later epoch is a new window, the same one can only shrink,
 # an earlier one is a late answer about a window that is gone. So is the same one, when the window has been closed since
 # the call was sent. reset_at is X's reset less X's clock, from now on: at most a second late (X's clock comes in whole
-# seconds) and never early.
+# seconds) and never early. An answer without headers, as a time-out or a 5xx, may have been counted all the same.
 SETTLE = """
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
@@ -125,7 +125,6 @@ SET in_flight = CASE
         WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN said.remaining
         WHEN said.epoch = w.reset_epoch AND NOT (w.reset_at IS NULL AND logged.called_at < w.opened_at)
             THEN least(w.remaining, said.remaining)
-        -- No headers, as after a time-out or a 5xx: X may have counted the call all the same.
         WHEN said.epoch IS NULL AND w.remaining > 0 THEN w.remaining - 1
         ELSE w.remaining
     END,
@@ -158,6 +157,9 @@ SET in_flight = CASE
 FROM said, logged
 WHERE w.token_id = %(token_id)s AND w.endpoint = %(endpoint)s
 """
+
+# psycopg remembers how it has read a statement of up to 4,096 characters, which SETTLE has without its indentation.
+_SETTLE_IN_ONE_LINE = " ".join(SETTLE.split())
 
 BUDGET = """
 SELECT t.env_key, t.status::text, t.status_until,
@@ -278,7 +280,7 @@ def settle_call(database: Database, lease: Lease, settlement: Settlement, *, now
     limits = settlement.rate_limits or RateLimits()
     window, day = limits.window, limits.day
     database.execute(
-        SETTLE,
+        _SETTLE_IN_ONE_LINE,
         {
             "call_id": lease.call_id,
             "called_at": lease.called_at,
