@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -30,7 +31,7 @@ def up(
     settings: Settings,
     *,
     prepare: Callable[[WorkingPlace], None],
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = partial(print, flush=True),
     local_dir: Path | None = None,
 ) -> None:
     """Run Dagster's UI and daemon over a working place until a signal asks to end; leave no process behind.
