@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -27,11 +26,16 @@ SUPERVISION_SECONDS = 1.0
 DAGSTER_DEFAULTS = {"DAGSTER_RUN_STATUS_SENSOR_PROCESS_LIMIT": "50"}
 
 
+def say_at_once(line: str) -> None:
+    """Print a line, and not only when more has come together: somebody waits for it."""
+    print(line, flush=True)
+
+
 def up(
     settings: Settings,
     *,
     prepare: Callable[[WorkingPlace], None],
-    say: Callable[[str], None] = partial(print, flush=True),
+    say: Callable[[str], None] = say_at_once,
     local_dir: Path | None = None,
 ) -> None:
     """Run Dagster's UI and daemon over a working place until a signal asks to end; leave no process behind.

@@ -229,7 +229,9 @@ def test_many_accounts_are_dealt_to_few_steps_and_fetched_side_by_side(make_work
     assert result.report is not None
     assert result.report.tweets_new == sum(range(10, 40))
     assert all(workshop.stored(name) == workshop.truth(name) for name in names)
-    assert workshop.database.execute(SIDE_BY_SIDE)[0][0] == load_settings(os.environ).concurrency
+    # How many meet at one instant is chance, so not all need to; one after the other it would be one.
+    concurrency = load_settings(os.environ).concurrency
+    assert concurrency // 2 <= workshop.database.execute(SIDE_BY_SIDE)[0][0] <= concurrency
 
 
 def test_a_bad_request_is_refused_before_a_run_exists_with_every_mistake_named() -> None:
