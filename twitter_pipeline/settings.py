@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -144,10 +145,16 @@ def _read_env_file(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        logger.warning("%s can be read by other users of this machine; run: chmod 600 %s", path, path)
+        _warn_once_of_loose_permissions(path)
     try:
         values = dotenv_values(path, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ConfigurationError(f"{path} cannot be read: {why}") from None
     return {name: value for name, value in values.items() if value is not None}
+
+
+@cache
+def _warn_once_of_loose_permissions(path: Path) -> None:
+    # A command reads its settings in several places; one warning is enough.
+    logger.warning("%s can be read by other users of this machine; run: chmod 600 %s", path, path)
