@@ -1,10 +1,15 @@
 """Sensors that close what a run could not close itself."""
 
+import time
+
 import dagster as dg
 
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.store.runs import VANISHED, close_run, close_vanished_runs, load_run
 from twitter_pipeline.words import RunStatus
+
+LONGEST_BEGINNING_S = 120.0
+"""A run has its row a second or two after it has started, later only while the database does not answer."""
 
 UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -50,9 +55,16 @@ def fail_vanished_runs(instance: dg.DagsterInstance, database: OpenDatabase) -> 
     """
     close_vanished_runs(database.database, prices=database.settings.prices)
     failed: list[str] = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+    for record in instance.get_run_records(dg.RunsFilter(job_name="fetch_tweets", statuses=UNFINISHED)):
+        run = record.dagster_run
         report = load_run(database.database, dagster_run_id=run.run_id)
-        if report is not None and report.error == VANISHED:
+        if report.error == VANISHED if report else _never_began(record):
             instance.report_run_failed(run, "The process of this run is gone; what it fetched is stored.")
             failed.append(run.run_id)
     return failed
+
+
+def _never_began(record: dg.RunRecord) -> bool:
+    """Whether a run without a row in `fetch_runs` was started too long ago to be still on its way to it."""
+    started_at = record.start_time or record.create_timestamp.timestamp()
+    return time.time() - started_at > LONGEST_BEGINNING_S

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from dagster._core.storage.fs_io_manager import PickledObjectFilesystemIOManager
 
-from twitter_pipeline.orchestration.launch import run_fetch_job
+from twitter_pipeline.orchestration import sensors
+from twitter_pipeline.orchestration.launch import fetch_job, run_fetch_job
 from twitter_pipeline.orchestration.sensors import close_failed_runs, fail_vanished_runs
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.settings import load_settings
@@ -173,6 +174,20 @@ def test_a_killed_run_that_a_command_has_closed_in_the_tables_is_failed_in_dagst
     assert closed == failed == [dagster_run_id]
     assert failed_again == []
     assert status_in_dagster(dagster_run_id) == "FAILURE"
+
+
+def test_a_run_that_was_killed_before_it_had_a_row_is_failed_in_dagster(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = make_workshop([])
+    with dg.DagsterInstance.get() as instance:
+        run = instance.create_run_for_job(fetch_job(), status=dg.DagsterRunStatus.STARTED)
+        early = fail_vanished_runs(instance, workshop.opened)
+        monkeypatch.setattr(sensors, "LONGEST_BEGINNING_S", -1.0)
+        late = fail_vanished_runs(instance, workshop.opened)
+
+    assert (early, late) == ([], [run.run_id])
+    assert status_in_dagster(run.run_id) == "FAILURE"
 
 
 def test_a_run_that_works_is_not_taken_for_a_vanished_one(make_workshop: MakeWorkshop) -> None:
