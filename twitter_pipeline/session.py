@@ -56,7 +56,6 @@ class FetchSession:
         self._stop = threading.Event()
         self._broken: tuple[RunStatus, str] | None = None
         self._resources = ExitStack()
-        # A connection a thread would be idle while X answers: half as many serve them.
         self._client = XApiClient(settings.api_url, max_connections=settings.concurrency)
         pool = TokenPool(database, settings.bearer_tokens, lease_s=self._client.longest_call_s, stop=self._stop)
         self._api = XApi(self._client, pool, stop=self._stop)
@@ -120,23 +119,27 @@ class FetchSession:
         not_looked_up = [absence.request for absence in resolution.absences if absence.availability is None]
         return Dealt(batches, not_looked_up)
 
-    def fetch(self, accounts: Sequence[Account], *, not_looked_up: Sequence[FetchRequest] = ()) -> list[AccountReport]:
+    def fetch(
+        self, accounts: Sequence[Account], *, not_looked_up: Sequence[FetchRequest] = ()
+    ) -> Sequence[AccountReport]:
         """Fetch what is missing of these accounts, side by side, and return what became of each, by name.
 
         Names that could not be looked up are looked up again, unless it was this run that tried.
         Raises Interrupted when the run is to stop, NoTokenAvailable when no token can go on.
         """
         with self._noting_what_breaks():
-            tried = {report.username for report in self.account_reports()} if not_looked_up else set[str]()
+            tried = {report.username for report in self._reports_of(not_looked_up)}
             again = [request for request in not_looked_up if request.username not in tried]
             found = self._resolve(again).accounts if again else []
             self._started.fetch([*accounts, *found])
-        names = {request.username for request in (*(account.request for account in accounts), *not_looked_up)}
-        return [report for report in self.account_reports() if report.username in names]
+        return self._reports_of([*(account.request for account in accounts), *not_looked_up])
 
     def account_reports(self) -> tuple[AccountReport, ...]:
         """Return what became of the run's accounts up to now, by name."""
         return load_accounts(self._database, self._run.id)
+
+    def _reports_of(self, requests: Sequence[FetchRequest]) -> Sequence[AccountReport]:
+        return load_accounts(self._database, self._run.id, usernames=[request.username for request in requests])
 
     def finish(self) -> RunReport:
         """Close the run as its accounts came out, and return what it achieved."""
@@ -190,18 +193,19 @@ class FetchSession:
         """
         try:
             yield
-        except NoTokenAvailable as error:
-            self._broken = self._broken or (RunStatus.FAILED, str(error))
+        except BaseException as error:
+            self._broken = self._broken or _how_it_broke(error)
+            if not isinstance(error, NoTokenAvailable):
+                self._stop.set()
             raise
-        except Exception as error:
-            cancelled = isinstance(error, Interrupted)
-            self._broken = self._broken or (
-                (RunStatus.CANCELLED, STOPPED) if cancelled else (RunStatus.FAILED, f"{type(error).__name__}: {error}")
-            )
-            self._stop.set()
-            raise
-        except BaseException:
-            # Ctrl-C, or Dagster's own interruption of the step.
-            self._broken = self._broken or (RunStatus.CANCELLED, STOPPED)
-            self._stop.set()
-            raise
+
+
+def _how_it_broke(error: BaseException) -> tuple[RunStatus, str]:
+    match error:
+        case NoTokenAvailable():
+            return RunStatus.FAILED, str(error)
+        case Exception() if not isinstance(error, Interrupted):
+            return RunStatus.FAILED, f"{type(error).__name__}: {error}"
+        case _:
+            # Interrupted, Ctrl-C, or Dagster's own interruption of the step.
+            return RunStatus.CANCELLED, STOPPED

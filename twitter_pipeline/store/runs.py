@@ -111,7 +111,9 @@ FROM fetch_runs WHERE {} = %s
 LOAD_ACCOUNTS = """
 SELECT username, user_id, fetch_mode, track_after, outcome::text, reason, started_at, finished_at, calls,
        tweets_fetched, tweets_new, tweets_stored, billed_posts, waited_s
-FROM fetch_run_accounts WHERE fetch_run_id = %s ORDER BY username
+FROM fetch_run_accounts
+WHERE fetch_run_id = %(run_id)s AND (%(usernames)s::text[] IS NULL OR username = ANY (%(usernames)s::text[]))
+ORDER BY username
 """
 
 PROGRESS = """
@@ -287,11 +289,16 @@ def load_run(database: Database, *, run_id: int | None = None, dagster_run_id: s
     return _report(rows[0], load_accounts(database, rows[0][0])) if rows else None
 
 
-def load_accounts(database: Database, run_id: int) -> tuple[AccountReport, ...]:
-    """Return the accounts of a run by name."""
+def load_accounts(
+    database: Database, run_id: int, *, usernames: Sequence[str] | None = None
+) -> tuple[AccountReport, ...]:
+    """Return the accounts of a run by name, all or those of these names."""
+    rows = database.execute(
+        LOAD_ACCOUNTS, {"run_id": run_id, "usernames": None if usernames is None else list(usernames)}
+    )
     return tuple(
         AccountReport(username, user_id, mode, track, AccountOutcome(outcome), *rest)
-        for username, user_id, mode, track, outcome, *rest in database.execute(LOAD_ACCOUNTS, (run_id,))
+        for username, user_id, mode, track, outcome, *rest in rows
     )
 
 
