@@ -309,10 +309,6 @@ class World:
             renderer = self._renderers[selection] = Renderer(selection, page_cache_bytes=self._page_cache_bytes)
         return renderer
 
-    def known_usernames(self) -> list[str]:
-        """List the names the world has heard of, the configured ones first."""
-        return list(self._accounts)
-
     # How it comes about
 
     def _required(self, username: str) -> Account:
