@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
-from twitter_pipeline.coverage import LOWEST_ID, REACH, id_at
+from twitter_pipeline.coverage import LOWEST_ID, REACH, IdRange, id_at
 from twitter_pipeline.errors import (
     ApiError,
     Interrupted,
@@ -25,6 +25,9 @@ from twitter_pipeline.x_api.parsing import TweetsPage
 from twitter_pipeline.x_api.problems import availability_of
 
 logger = logging.getLogger(__name__)
+
+OTHER_RUN_PAUSE_S = 1.0
+"""Between two looks at what another run is fetching of the same account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +136,36 @@ class HistoryFetcher:
             return Ending(AccountOutcome.FAILED, f"{type(error).__name__}: {str(error).splitlines()[0]}")
 
     def _walk(self, account: Account, store: TimelineStore) -> Ending:
-        state = store.load_state()
+        state, held = store.load_state(), None
         walk = Walk(account.request.fetch_mode, self._options.page_size, account.tweet_count)
         while (request := walk.next_request(state)) is not None:
             if self._stop.is_set():
                 raise Interrupted("stopped between two pages")
+            if walk.rest != held:
+                state, held = self._claim(walk, state, store)
+                continue
             reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
             if (ending := self._unavailable(account, reply)) is not None:
                 return ending
             saved = self._judge_and_save(walk, state, reply, store)
-            state = store.state_of(saved.covered, saved.unreachable)
+            state, held = store.state_of(saved.covered, saved.unreachable), walk.rest
         return self._judge_end(account, walk, state)
+
+    def _claim(self, walk: Walk, state: AccountState, store: TimelineStore) -> tuple[AccountState, IdRange | None]:
+        """Claim the hole that the walk begins, and return what is stored now, and what is held.
+
+        Nothing is held when another run is at these ids, which is waited for, or has changed what is stored: then the
+        walk plans anew.
+        """
+        wanted = walk.rest
+        claimed = wanted is not None and store.claim(wanted)
+        if not claimed:
+            self._stop.wait(OTHER_RUN_PAUSE_S)
+        now = store.load_state()
+        if claimed and (now.covered, now.unreachable) == (state.covered, state.unreachable):
+            return now, wanted
+        walk.start_over()
+        return now, None
 
     def _judge_and_save(
         self, walk: Walk, state: AccountState, reply: Reply[TweetsPage], store: TimelineStore
@@ -159,6 +181,7 @@ class HistoryFetcher:
             PageToSave(
                 tweets=page.tweets,
                 verdict=verdict,
+                rest=walk.rest,
                 read_at=reply.answered_at,
                 call_id=reply.call_id,
                 calls=reply.calls,

@@ -81,6 +81,11 @@ class Walk:
     _ended_short: bool = False
 
     @property
+    def rest(self) -> IdRange | None:
+        """The ids that it is walking down to: what is left of its hole; None between two holes."""
+        return None if self._hole is None else self._hole.clipped(hi=self._upper)
+
+    @property
     def ended_short(self) -> bool:
         """Whether the timeline ended, twice, before as many tweets as X counts; what lies below stays a hole."""
         return self._ended_short
@@ -110,6 +115,10 @@ class Walk:
             until_id=self._hole.hi if self._hole.hi < BEYOND_ALL_IDS else None,
             pagination_token=self._token,
         )
+
+    def start_over(self) -> None:
+        """Forget the hole it is at: the next request is planned from what is stored then."""
+        self._start(None)
 
     def judge(
         self, state: AccountState, *, ids: Sequence[int], next_token: str | None, settled_below: int

@@ -8,6 +8,7 @@ from twitter_pipeline.models.tokens_endpoint_rl import TokenEndpointRateLimit
 from twitter_pipeline.models.tweets import Tweet
 from twitter_pipeline.models.user_state import UserState
 from twitter_pipeline.models.users import User, UserName
+from twitter_pipeline.models.walks import Walk
 
 __all__ = [
     "ApiCall",
@@ -20,4 +21,5 @@ __all__ = [
     "User",
     "UserName",
     "UserState",
+    "Walk",
 ]

@@ -56,6 +56,11 @@ ON CONFLICT (fetch_run_id, username) DO UPDATE SET user_id = excluded.user_id, s
 """
 
 END_ACCOUNT = """
+WITH released AS (
+    DELETE FROM walks
+    WHERE fetch_run_id = %(run_id)s
+      AND user_id = (SELECT user_id FROM fetch_run_accounts WHERE fetch_run_id = %(run_id)s AND username = %(username)s)
+)
 UPDATE fetch_run_accounts
 SET outcome = %(outcome)s::account_outcome, reason = %(reason)s, user_id = coalesce(%(user_id)s::bigint, user_id),
     tweets_stored = coalesce(%(stored)s::bigint, tweets_stored), calls = calls + %(calls)s,
@@ -72,6 +77,8 @@ WITH run AS (
     SET outcome = 'interrupted', finished_at = now(),
         reason = coalesce(split_part(%(error)s::text, E'\\n', 1), 'the run ended before this account')
     WHERE fetch_run_id = (SELECT id FROM run) AND outcome = 'pending'
+), released AS (
+    DELETE FROM walks WHERE fetch_run_id = (SELECT id FROM run)
 ), calls AS (
     SELECT count(*) AS calls, coalesce(sum(billed_posts), 0) AS billed_posts,
            coalesce(sum(billed_users), 0) AS billed_users

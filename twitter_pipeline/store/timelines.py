@@ -11,6 +11,7 @@ from twitter_pipeline.coverage import Coverage, IdRange, PageVerdict, is_dated, 
 from twitter_pipeline.errors import PipelineError
 from twitter_pipeline.planning import AccountState
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import ALIVE_LOCK
 from twitter_pipeline.x_api.parsing import Tweet
 
 # One statement, so one transaction and one round trip. Rows go in by id, so that two runs over one account cannot
@@ -62,6 +63,8 @@ WITH page AS (
         last_polled_at = %(read_at)s
     WHERE user_id = %(user_id)s
     RETURNING covered, unreachable
+), walk AS (
+    UPDATE walks SET ids = %(rest)s::int8range WHERE user_id = %(user_id)s AND fetch_run_id = %(fetch_run_id)s
 ), bill AS (
     UPDATE api_calls SET billed_posts = %(posts)s - before.read_today
     FROM before
@@ -80,6 +83,8 @@ SELECT state.covered, state.unreachable, %(posts)s - before.known, %(posts)s - b
 """
 
 LOAD_STATE = "SELECT covered, unreachable FROM user_state WHERE user_id = %s"
+
+CLAIM = "SELECT claim_ids(%(user_id)s, %(fetch_run_id)s, %(wanted)s::int8range, %(alive_lock)s)"
 
 # created_at is what the index holds; X gives it in whole seconds, so the second of the bound's time is included.
 COUNT_FROM = """
@@ -112,6 +117,8 @@ class PageToSave:
 
     tweets: Sequence[Tweet]
     verdict: PageVerdict
+    rest: IdRange | None
+    """What is left of the hole that is walked down: the run's claim from now on."""
     read_at: datetime
     call_id: int
     calls: int
@@ -159,6 +166,22 @@ class TimelineStore:
         """Return how many tweets are stored."""
         return int(self._database.execute(COUNT_ALL, (self._user_id,))[0][0])
 
+    def claim(self, wanted: IdRange) -> bool:
+        """Hold these ids for the run, in place of what it held, until the account ends; False when another run does.
+
+        What a run held that is dead is free.
+        """
+        rows = self._database.execute(
+            CLAIM,
+            {
+                "user_id": self._user_id,
+                "fetch_run_id": self._fetch_run_id,
+                "wanted": _range(wanted),
+                "alive_lock": ALIVE_LOCK,
+            },
+        )
+        return bool(rows[0][0])
+
     def save_page(self, page: PageToSave) -> SavedPage:
         """Write a page and the interval that it proves in one transaction; writing it again changes nothing.
 
@@ -176,8 +199,9 @@ class TimelineStore:
                 "posts": len(page.tweets),
                 "calls": page.calls,
                 "waited_s": page.waited_s,
-                "proved": _multirange(page.verdict.proved),
-                "unreachable": _multirange(page.verdict.unreachable),
+                "proved": f"{{{_range(page.verdict.proved)}}}",
+                "unreachable": f"{{{_range(page.verdict.unreachable)}}}",
+                "rest": _range(page.rest),
             },
         )
         covered, unreachable, new, billed = rows[0]
@@ -207,8 +231,8 @@ def _literal(values: Iterable[object]) -> str:
     return "{" + ",".join(["NULL" if each is None else str(each) for each in values]) + "}"
 
 
-def _multirange(proved: IdRange | None) -> str:
-    return "{}" if proved is None else f"{{[{proved.lo},{proved.hi})}}"
+def _range(ids: IdRange | None) -> str:
+    return "empty" if ids is None else f"[{ids.lo},{ids.hi})"
 
 
 def _coverage(stored: Multirange[int]) -> Coverage:

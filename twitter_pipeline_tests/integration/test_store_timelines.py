@@ -58,6 +58,7 @@ class Desk:
         proved: IdRange | None = None,
         *,
         unreachable: IdRange | None = None,
+        rest: IdRange | None = None,
         at: datetime = NOON,
         store: TimelineStore | None = None,
     ) -> SavedPage:
@@ -65,6 +66,7 @@ class Desk:
             PageToSave(
                 tweets=page,
                 verdict=PageVerdict(proved, unreachable),
+                rest=rest,
                 read_at=at,
                 call_id=self.call(len(page)),
                 calls=1,
