@@ -6,6 +6,8 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
   in this window, and every settled call is counted in it; a call in flight may be counted or not. So
   `remaining - in_flight` never promises too much, and rises by itself as answers come in.
 - closed: `reset_at` is null or past. One call is leased to find out; its headers open the window.
+- spaced: where X wants time between two calls, the next is leased so long after the latest answer. When a call reached
+  X is not known, only that it was before its answer.
 - Calls in flight are counted afresh when a window closes, and when an answer tells of a new one. A call that was
   leased less than `STRADDLE_S` before may reach X after the reset, so it still counts then. An older one was counted in
   the old window; if its worker died, it is forgotten here.
@@ -47,6 +49,12 @@ WITH clock AS (
           WHEN w.reset_at IS NULL THEN w.in_flight = 0 OR w.leased_at < clock.now - %(lease_s)s * interval '1 second'
           ELSE true
       END
+      AND (
+          %(spacing_s)s::float8 IS NULL
+          OR coalesce(greatest(w.leased_at, w.observed_at), '-infinity')
+                 <= clock.now - %(spacing_s)s * interval '1 second'
+             AND (w.in_flight = 0 OR w.leased_at < clock.now - %(lease_s)s * interval '1 second')
+      )
     ORDER BY is_open DESC, w.reset_epoch, w.remaining - w.in_flight DESC, w.leased_at NULLS FIRST, w.token_id
     LIMIT 1
     FOR UPDATE OF w
@@ -265,6 +273,7 @@ def lease_call(
             "user_id": user_id,
             "fetch_run_id": fetch_run_id,
             "lease_s": lease_s,
+            "spacing_s": endpoint.spacing_s,
             "straddle_s": STRADDLE_S,
             "now": now,
         },

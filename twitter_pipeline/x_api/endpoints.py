@@ -12,3 +12,11 @@ class Endpoint(StrEnum):
     TWEETS = "/2/tweets"
     SEARCH_RECENT = "/2/tweets/search/recent"
     SEARCH_ALL = "/2/tweets/search/all"
+
+    @property
+    def spacing_s(self) -> float | None:
+        """How many seconds must lie between two calls of a token, besides its window; None where that is free.
+
+        The archive search takes one call per second (docs.x.com, "Rate limits").
+        """
+        return 1.0 if self is Endpoint.SEARCH_ALL else None

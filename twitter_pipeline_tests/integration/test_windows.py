@@ -50,13 +50,14 @@ class Row:
 class Desk:
     """Where calls are leased and settled, with instants in seconds from noon."""
 
-    def __init__(self, database: Database, tokens: int = 1) -> None:
+    def __init__(self, database: Database, tokens: int = 1, endpoint: Endpoint = ENDPOINT) -> None:
         self.database = database
+        self.endpoint = endpoint
         self.env_keys = [f"TWITTER_BEARER_{number}" for number in range(1, tokens + 1)]
-        register_tokens(database, self.env_keys, [ENDPOINT.value])
+        register_tokens(database, self.env_keys, [endpoint.value])
 
     def lease(self, seconds: float) -> Lease | None:
-        return lease_call(self.database, ENDPOINT, self.env_keys, lease_s=LEASE_S, now=at(seconds))
+        return lease_call(self.database, self.endpoint, self.env_keys, lease_s=LEASE_S, now=at(seconds))
 
     def must_lease(self, seconds: float) -> Lease:
         lease = self.lease(seconds)
@@ -80,7 +81,7 @@ class Desk:
         settle_call(self.database, lease, settlement, now=at(seconds))
 
     def states(self, seconds: float) -> list[WindowState]:
-        return load_windows(self.database, ENDPOINT, self.env_keys, now=at(seconds))
+        return load_windows(self.database, self.endpoint, self.env_keys, now=at(seconds))
 
     def row(self) -> Row:
         state = self.states(0)[0]
@@ -415,6 +416,30 @@ def test_without_a_date_the_reset_is_taken_as_it_is(desk: Desk) -> None:
     settle_call(desk.database, desk.must_lease(0), Settlement(CallOutcome.OK, 200, limits), now=at(1))
 
     assert desk.row() == Row(3, 0, 900)
+
+
+def test_the_archive_search_takes_one_call_a_second_counted_from_the_latest_answer(database: Database) -> None:
+    desk = Desk(database, endpoint=Endpoint.SEARCH_ALL)
+    first = desk.must_lease(0)
+    assert desk.lease(0.5) is None
+    desk.settle(first, 0.8, window(299, 900, limit=300))
+
+    # The first may have reached X just before its answer left.
+    assert [desk.lease(at_s) is None for at_s in (1.0, 1.79)] == [True, True]
+    second = desk.must_lease(1.8)
+    assert desk.lease(5) is None
+    desk.settle(second, 5.1, window(298, 900, limit=300))
+    assert desk.lease(6) is None
+    assert desk.lease(6.1) is not None
+
+
+def test_the_archive_search_goes_on_with_another_token_and_past_a_dead_call(database: Database) -> None:
+    desk = Desk(database, tokens=2, endpoint=Endpoint.SEARCH_ALL)
+    tokens = [desk.must_lease(0).token_id, desk.must_lease(0).token_id]
+
+    assert len(set(tokens)) == 2
+    assert desk.lease(LEASE_S - 1) is None
+    assert desk.lease(LEASE_S + 1) is not None
 
 
 def test_each_endpoint_has_windows_of_its_own(open_desk: Desk) -> None:
