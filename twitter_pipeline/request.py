@@ -1,6 +1,8 @@
 """The JSON request of a person, as values, or every mistake in it."""
 
+import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -55,11 +57,25 @@ class FetchRequest:
 def parse_request(text: str | bytes) -> tuple[FetchRequest, ...]:
     """Read a request from JSON text; raise InvalidRequest with every mistake in it."""
     try:
-        entries: object = orjson.loads(text)
+        orjson.loads(text)
+        # orjson is strict and tells places; only this one tells of a name that stands twice in an object.
+        entries: object = json.loads(text, object_pairs_hook=_Entry)
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidRequest([Mistake(where, error.msg, "JSON, such as " + _example_text())]) from None
+    except RecursionError:
+        given = "lists or objects, hundreds of them in one another"
+        raise InvalidRequest([Mistake("request", given, "a list of entries, such as " + _example_text())]) from None
     return read_request(entries)
+
+
+class _Entry(dict[str, object]):
+    """An object of the JSON text, and the names that stand in it more than once: which value is meant?"""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs) if len(pairs) > len(self) else Counter[str]()
+        self.repeated = [name for name, count in counts.items() if count > 1]
 
 
 def read_request(entries: object) -> tuple[FetchRequest, ...]:
@@ -105,6 +121,10 @@ def _read_entry(position: int, entry: object, mistakes: list[Mistake]) -> FetchR
         Mistake(f"{where}, field {_shown(name)}", "an unknown field", f"one of {', '.join(_FIELDS)}")
         for name in fields
         if name not in _FIELDS
+    )
+    mistakes.extend(
+        Mistake(f"{where}, field {_shown(name)}", "the field more than once", "each field once")
+        for name in (fields.repeated if isinstance(fields, _Entry) else ())
     )
     track_after = _read_track_after(where, fields, mistakes)
     fetch_mode = _read_fetch_mode(where, fields, mistakes)

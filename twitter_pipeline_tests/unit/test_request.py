@@ -137,6 +137,36 @@ def test_text_that_is_no_json_is_told_by_line_and_column(text: str | bytes, wher
     assert [each.where for each in raised.value.mistakes] == [where]
 
 
+def test_a_field_that_stands_twice_in_an_entry_is_a_mistake() -> None:
+    text = '[{"username": "nasa", "fetch_mode": "limit:5", "fetch_mode": "full"}, {"x": 1, "username": "esa", "x": 2}]'
+    with pytest.raises(InvalidRequest) as raised:
+        parse_request(text)
+
+    assert [(each.where, each.given) for each in raised.value.mistakes] == [
+        ('entry 1 (nasa), field "fetch_mode"', "the field more than once"),
+        ('entry 2 (esa), field "x"', "an unknown field"),
+        ('entry 2 (esa), field "x"', "the field more than once"),
+    ]
+
+
+@pytest.mark.parametrize("depth", [900, 1_000, 1_010, 1_023, 5_000, 1_000_000])
+def test_deep_nesting_is_refused_like_any_other_mistake(depth: int) -> None:
+    for opening, closing in (("[", "]"), ('{"username":', "}")):
+        with pytest.raises(InvalidRequest):
+            parse_request(opening * depth + "1" + closing * depth)
+
+
+def test_a_hundred_thousand_entries_are_read_and_their_mistakes_all_counted() -> None:
+    good = [{"username": f"user_{number}", "fetch_mode": "limit:5"} for number in range(100_000)]
+    bad = [{**entry, "fetch_mode": "some"} for entry in good]
+
+    assert len(parse_request(json.dumps(good))) == 100_000
+    with pytest.raises(InvalidRequest) as raised:
+        parse_request(json.dumps(bad))
+    assert len(raised.value.mistakes) == 100_000
+    assert len(str(raised.value)) < 10_000
+
+
 def test_the_message_counts_shows_fifty_and_says_that_nothing_was_called() -> None:
     with pytest.raises(InvalidRequest) as raised:
         read_request([{}] * 60)
