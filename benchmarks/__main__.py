@@ -1,11 +1,11 @@
-"""`python -m benchmarks [calls|load|overhead]`: measure, print, and end with 1 when a wanted figure was missed."""
+"""`python -m benchmarks [NAME]`: measure, print, and end with 1 when a wanted figure was missed."""
 
 import argparse
 import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import calls, load, overhead
+from benchmarks import calls, growth, limits, load, overhead
 from benchmarks.place import Place, Unusable, benchmark_place
 from benchmarks.printing import machine
 
@@ -17,6 +17,8 @@ def main() -> int:
         "calls": calls.run,
         "load": lambda place: load.run(place, accounts=options.accounts),
         "overhead": overhead.run,
+        "limits": limits.run,
+        "growth": growth.run,
     }
     chosen = [options.name] if options.name else list(all_of_them)
     print(machine(), flush=True)
@@ -41,8 +43,12 @@ def _summary(misses: list[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure calls, load and overhead.")
-    parser.add_argument("name", nargs="?", choices=("calls", "load", "overhead"), help="default: all of them")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure calls, load, overhead, limits, growth."
+    )
+    parser.add_argument(
+        "name", nargs="?", choices=("calls", "load", "overhead", "limits", "growth"), help="default: all of them"
+    )
     parser.add_argument("--accounts", type=int, default=100, metavar="N", help="load: accounts of 3,200 tweets")
     return parser
 
