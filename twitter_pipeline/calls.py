@@ -48,10 +48,17 @@ OUTCOMES: dict[type[ApiError], CallOutcome] = {
     UnreadableAnswer: CallOutcome.UNREADABLE_ANSWER,
 }
 
-TRIES_ON_FAULT = 7
+TRIES_ON_FAULT = 12
+"""Enough where two of three calls fail: about one page in 270 then fails for good; with 7 tries it is one in 26."""
+
 TRIES_ON_NOT_FOUND = 3
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+LONGEST_PAUSE_S = 8.0
+"""All tries of one call together take about a minute at most, besides the calls themselves."""
+
+FAULTS_OF_AN_OUTAGE = 100
+"""After so many faults without one answer, of all threads together, X is down, and nothing is tried a second time until
+something is answered: a request for thousands of accounts then ends in minutes, not in hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,8 @@ class XApi:
         self._client = client
         self.pool = pool
         self._stop = stop
+        # Shared by threads without a lock: a fault that is not counted does no harm.
+        self._faults_in_a_row = 0
 
     def fetch_users_by_usernames(
         self, usernames: Sequence[str], *, fetch_run_id: int | None, read_today: Collection[int] = ()
@@ -149,6 +158,7 @@ class XApi:
                 self.pool.reject(grant.lease, error)
                 self._pause_or_raise(error, effort)
                 continue
+            self._faults_in_a_row = 0
             results, posts, users = measure(answer.value)
             self.pool.settle(grant.lease, settlement_of_answer(answer, results=results, posts=posts, users=users))
             self.pool.accept(grant.lease)
@@ -161,8 +171,11 @@ class XApi:
             )
 
     def _pause_or_raise(self, error: ApiError, effort: _Effort) -> None:
-        effort.faults += not isinstance(error, TooManyRequests | TokenRejected | TokenForbidden | UsageCapped)
-        pause_s = pause_before_retry(error, effort.faults)
+        is_fault = isinstance(error, ServerFault | ConnectionFault | UnreadableAnswer)
+        effort.faults += is_fault or isinstance(error, ResourceNotFound)
+        self._faults_in_a_row = self._faults_in_a_row + 1 if is_fault else 0
+        is_outage = self._faults_in_a_row >= FAULTS_OF_AN_OUTAGE
+        pause_s = None if is_outage else pause_before_retry(error, effort.faults)
         if pause_s is None:
             error.calls, error.waited_s = effort.calls, effort.waited_s
             raise error
@@ -182,6 +195,8 @@ def pause_before_retry(error: ApiError, faults: int) -> float | None:
     """
     match error:
         case TooManyRequests() | TokenRejected() | TokenForbidden() | UsageCapped():
+            return 0.0
+        case ResourceForbidden(of_endpoint=True):
             return 0.0
         case ServerFault() | ConnectionFault() | UnreadableAnswer():
             tries = TRIES_ON_FAULT

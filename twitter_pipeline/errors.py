@@ -7,14 +7,15 @@ PipelineError
 ├── ApiError                      the X API did not give what was asked for
 │   ├── BadRequest                400: our fault, never repeated unchanged
 │   ├── TokenRejected             401: the token is wrong or revoked
-│   ├── TokenForbidden            403 that closes every endpoint to the token
+│   ├── TokenForbidden            403 that speaks of the token's app
 │   ├── UsageCapped               402, 403 spend cap, 429 usage cap: waiting for the window is useless
 │   ├── TooManyRequests           429: the window is used up
 │   ├── ResourceForbidden         403 for one resource or one endpoint
 │   ├── ResourceNotFound          404
 │   ├── ServerFault               5xx
 │   ├── ConnectionFault           time-out, reset, refused
-│   └── UnreadableAnswer          a cut or non-JSON body
+│   └── UnreadableAnswer          a cut or non-JSON body, or one without a word on what was asked for
+├── DatabaseFault                 the database stays away or has no room (in store/database.py)
 ├── NoTokenAvailable              no token can serve an endpoint, now or soon
 └── Interrupted                   the run was asked to stop
 """
@@ -110,7 +111,13 @@ class TokenRejected(ApiError):
 
 
 class TokenForbidden(ApiError):
-    """403 that closes every endpoint to the token: no enrolment, suspended app, wrong kind of token."""
+    """403 that speaks of the token's app: suspended, or not enrolled.
+
+    `everywhere` tells that X named the app itself as the cause. "Not enrolled" is said also where a plan merely lacks
+    one endpoint, so to a token that has just worked at another one it closes only the endpoint that was asked.
+    """
+
+    everywhere = False
 
 
 class UsageCapped(ApiError):
@@ -124,7 +131,12 @@ class TooManyRequests(ApiError):
 
 
 class ResourceForbidden(ApiError):
-    """403 for one resource or one endpoint; the token works elsewhere."""
+    """403 for one resource or one endpoint; the token works elsewhere.
+
+    `of_endpoint` tells that it is the endpoint that is closed to the token, whatever is asked there.
+    """
+
+    of_endpoint = False
 
 
 class ResourceNotFound(ApiError):
@@ -140,7 +152,7 @@ class ConnectionFault(ApiError):
 
 
 class UnreadableAnswer(ApiError):
-    """An answer with status 200 that is no JSON object."""
+    """An answer with status 200 that is no JSON object, or nothing but problems that concern nothing asked for."""
 
 
 class NoTokenAvailable(PipelineError):

@@ -16,13 +16,14 @@ from twitter_pipeline.errors import (
     ConfigurationError,
     Interrupted,
     NoTokenAvailable,
+    ResourceForbidden,
     TokenForbidden,
     TokenRejected,
     UsageCapped,
 )
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.tokens import load_tokens, refuse_to_mix, register_tokens, save_token_status
+from twitter_pipeline.store.tokens import TokenState, load_tokens, refuse_to_mix, register_tokens, save_token_status
 from twitter_pipeline.store.windows import Lease, Settlement, WindowState, lease_call, load_windows, settle_call
 from twitter_pipeline.words import TokenStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
@@ -55,10 +56,22 @@ class Waiting:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """That X refuses one endpoint to a token that works elsewhere: since when, and in which words."""
+
+    since: datetime
+    reason: str
+
+    def __str__(self) -> str:
+        return f"active, but refused there since {self.since:%Y-%m-%d %H:%M} UTC ({self.reason})"
+
+
 class TokenPool:
     """The tokens of this process, leased one call at a time. Safe to share between threads.
 
-    `lease_s` is the longest one call can last. Setting `stop` ends every wait with Interrupted.
+    `lease_s` is the longest one call can last. Setting `stop` ends every wait with Interrupted. That an endpoint is
+    closed to a token that works elsewhere is known to this pool only: the next one asks once again.
     """
 
     def __init__(
@@ -79,6 +92,8 @@ class TokenPool:
         self._settled = threading.Condition()
         self._announced: set[Waiting] = set()
         self._waiting: dict[int, Waiting] = {}
+        self._worked: set[tuple[Endpoint, str]] = set()
+        self._closed: dict[tuple[Endpoint, str], Closed] = {}
         refuse_to_mix(database, self._env_keys)
         register_tokens(database, self._env_keys, [endpoint.value for endpoint in Endpoint])
 
@@ -101,7 +116,7 @@ class TokenPool:
                 lease = lease_call(
                     self._database,
                     endpoint,
-                    self._env_keys,
+                    self._open_to(endpoint),
                     lease_s=self._lease_s,
                     user_id=user_id,
                     fetch_run_id=fetch_run_id,
@@ -124,26 +139,47 @@ class TokenPool:
 
     def accept(self, lease: Lease) -> None:
         """Note that a token works: one whose cap was to be tried again is active."""
+        self._worked.add((lease.endpoint, lease.env_key))
         if lease.was_capped:
             save_token_status(self._database, lease.token_id, TokenStatus.ACTIVE)
             logger.info("Token %s works again", lease.env_key)
 
     def reject(self, lease: Lease, error: ApiError) -> None:
-        """Take a token out of use for what its answer says; other errors say nothing of the token."""
-        retirement = retire(error, now=datetime.now(UTC))
-        if retirement is None:
+        """Take a token out of use, or off the endpoint, for what its answer says; other errors say nothing of it."""
+        if self._concerns_endpoint(lease, error):
+            self._closed[lease.endpoint, lease.env_key] = Closed(datetime.now(UTC), str(error))
+            logger.warning("Token %s is of no use for %s: %s", lease.env_key, lease.endpoint, error)
+        elif (retirement := retire(error, now=datetime.now(UTC))) is not None:
+            status, until = retirement
+            save_token_status(self._database, lease.token_id, status, reason=str(error), until=until)
+            logger.warning("Token %s is %s: %s", lease.env_key, status, error)
+        else:
             return
-        status, until = retirement
-        save_token_status(self._database, lease.token_id, status, reason=str(error), until=until)
-        logger.warning("Token %s is %s: %s", lease.env_key, status, error)
         self._wake(len(self._waiting) + 1)
+
+    def _concerns_endpoint(self, lease: Lease, error: ApiError) -> bool:
+        """Whether a refusal closes just the endpoint to the token."""
+        match error:
+            case ResourceForbidden():
+                return error.of_endpoint
+            case TokenForbidden():
+                return not error.everywhere and self._works_only_elsewhere(lease)
+            case _:
+                return False
+
+    def _works_only_elsewhere(self, lease: Lease) -> bool:
+        worked_at = [endpoint for endpoint in Endpoint if (endpoint, lease.env_key) in self._worked]
+        return bool(worked_at) and lease.endpoint not in worked_at
+
+    def _open_to(self, endpoint: Endpoint) -> list[str]:
+        return [env_key for env_key in self._env_keys if (endpoint, env_key) not in self._closed]
 
     def _wake(self, count: int) -> None:
         with self._settled:
             self._settled.notify(count)
 
     def _wait(self, endpoint: Endpoint, tries: int) -> None:
-        windows = load_windows(self._database, endpoint, self._env_keys)
+        windows = load_windows(self._database, endpoint, self._open_to(endpoint))
         if not any(window.usable for window in windows):
             raise self._no_token(endpoint)
         until = waits_until(windows, lease_s=self._lease_s)
@@ -174,11 +210,17 @@ class TokenPool:
         )
 
     def _no_token(self, endpoint: Endpoint) -> NoTokenAvailable:
-        states = "\n".join(f"  {state}" for state in load_tokens(self._database, self._env_keys))
+        states = "\n".join(
+            f"  {self._describe(token, endpoint)}" for token in load_tokens(self._database, self._env_keys)
+        )
         return NoTokenAvailable(
             f"No token can call {endpoint}:\n{states}\n"
             "Mend or add a token in .env, then run `twitter-pipeline tokens check`; what was fetched is stored."
         )
+
+    def _describe(self, token: TokenState, endpoint: Endpoint) -> str:
+        closed = self._closed.get((endpoint, token.env_key))
+        return f"{token.env_key}: {closed}" if closed and token.status is TokenStatus.ACTIVE else str(token)
 
 
 def retire(error: ApiError, *, now: datetime) -> tuple[TokenStatus, datetime | None] | None:
@@ -189,7 +231,9 @@ def retire(error: ApiError, *, now: datetime) -> tuple[TokenStatus, datetime | N
         case TokenForbidden():
             return TokenStatus.REVOKED, None
         case UsageCapped():
-            return TokenStatus.CAPPED, error.until or now + RECHECK_CAPPED_AFTER
+            # A date that has come already, as today's has, would have the token tried again at once, and without end.
+            told = error.until is not None and error.until > now
+            return TokenStatus.CAPPED, error.until if told else now + RECHECK_CAPPED_AFTER
         case _:
             return None
 

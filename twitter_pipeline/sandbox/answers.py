@@ -49,7 +49,7 @@ class Call:
     parameters: Mapping[str, str]
     now: float
     number: int
-    fault: FaultKind | None
+    mishaps: frozenset[FaultKind]
     faults: Faults
 
     def having(self, parameters: Mapping[str, str]) -> "Call":
@@ -170,10 +170,10 @@ class Answers:
         position = _position(call, listing, "pagination_token")
         ids = self._visible(account, call)
         page = self._cut(call, ids, position)
-        if call.fault == "empty_answer":
+        if "empty_answer" in call.mishaps:
             return _empty()
-        if call.fault == "empty_page" and page.stop > page.start:
-            return _empty(next_token=token_of(position, listing))
+        if "empty_page" in call.mishaps and page.stop > page.start:
+            return _empty(next_token=_same_place(position, ids[page.stop - 1], listing))
         meta: dict[str, Any] = {}
         if page.older:
             meta["next_token"] = token_of(Position("older", ids[page.start]), listing)
@@ -188,7 +188,7 @@ class Answers:
         lasting = (
             isinstance(ids, WrittenIds)
             and not renderer.selection.brings_users
-            and call.fault != "out_of_order"
+            and "out_of_order" not in call.mishaps
             and "exclude" not in call.parameters
             and page.stop > page.start
             and account.created_ms(page.stop - 1) < (call.now - _LASTING_AFTER_S) * 1000
@@ -223,14 +223,15 @@ class Answers:
             stop = min(most, start + size)
             return _Page(start, stop, older=start > least, newer=stop < most)
         stop = max(least, min(most, count_below(ids, position.tweet_id)))
-        if call.fault == "duplicates" and least < stop < most:
-            stop += 1
         start = max(least, stop - size)
+        if "duplicates" in call.mishaps and "empty_page" not in call.mishaps and least < stop < most:
+            # The page brings one tweet of the page before again, and still something new: a walk never stands still.
+            start, stop = min(stop - 1, max(least, stop + 1 - size)), stop + 1
         return _Page(start, stop, older=start > least, newer=stop < most)
 
     def _write(self, call: Call, tweets: Sequence[Tweet]) -> WrittenPage:
         """Write the tweets of a page and what belongs to them."""
-        if call.fault == "out_of_order" and len(tweets) > 1:
+        if "out_of_order" in call.mishaps and len(tweets) > 1:
             tweets = [*tweets[1:], tweets[0]]
         renderer = self._world.renderer_for(call.selection())
         members = renderer.page(tweets, user_of=self._world.user_of, now_ms=int(call.now * 1000))
@@ -273,12 +274,12 @@ class Answers:
         listing = f"{call.endpoint}/{call.parameters['query']}"
         name = "next_token" if "next_token" in call.parameters else "pagination_token"
         position = _position(call, listing, name)
-        if call.fault == "empty_answer":
+        if "empty_answer" in call.mishaps:
             return _empty()
         bounds = self._search_bounds(call, position)
         found = self._found(call, query.usernames, bounds)
-        if call.fault == "empty_page" and found:
-            return _empty(next_token=token_of(position, listing))
+        if "empty_page" in call.mishaps and found:
+            return _empty(next_token=_same_place(position, found[0].id, listing))
         size = _size(call, 10)
         tweets = found[:size]
         meta: dict[str, Any] = {}
@@ -377,6 +378,13 @@ def _position(call: Call, listing: str, name: str) -> Position:
     return position
 
 
+def _same_place(position: Position, next_id: int, listing: str) -> str:
+    """Write a page token for what comes at a position, other than the one asked with: X never gives that again."""
+    if position.direction == "newer":
+        return token_of(position, listing)
+    return token_of(Position("older", (position.tweet_id + next_id + 1) // 2), listing)
+
+
 def _bounds(call: Call) -> _Bounds:
     """Read the bounds; ids go before times, which on timelines may stand beside them."""
     given = call.parameters
@@ -394,7 +402,7 @@ def _bounds(call: Call) -> _Bounds:
 
 def _size(call: Call, default: int = 10) -> int:
     size = int(call.parameters.get("max_results", default))
-    return call.faults.share(call.number, size) if call.fault == "short_page" else size
+    return call.faults.share(call.number, size) if "short_page" in call.mishaps else size
 
 
 def _without(call: Call, tweets: list[Tweet]) -> list[Tweet]:

@@ -17,7 +17,7 @@ from twitter_pipeline.sandbox import problems
 from twitter_pipeline.sandbox import windows as at
 from twitter_pipeline.sandbox.answers import Answer, Answers, Call
 from twitter_pipeline.sandbox.dice import throw
-from twitter_pipeline.sandbox.faults import FaultKind, Faults
+from twitter_pipeline.sandbox.faults import NO_MISHAP, FaultKind, Faults, Mishap
 from twitter_pipeline.sandbox.parameters import Refused, checked
 from twitter_pipeline.sandbox.windows import DEFAULT_LIMITS, Token, TokenSpec, TokenState, Window
 from twitter_pipeline.sandbox.world import SERVED_TWEETS, World
@@ -50,14 +50,17 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One call that arrived; `token` is the index of the token, None when it was not known."""
+    """One call that arrived; `token` is the index of the token, None when it was not known.
+
+    `faults` are the kinds that struck it; a scripted answer is none of them.
+    """
 
     at: float
     token: int | None
     endpoint: str
     status: int
     result_count: int = 0
-    fault: FaultKind | None = None
+    faults: frozenset[FaultKind] = frozenset()
     ids: tuple[int, ...] = ()
 
 
@@ -164,14 +167,17 @@ class SandboxApi:
             token, refusal, limits = self._admit(endpoint, headers, now)
         if refusal is not None:
             return self._finish(number, now, endpoint, token, refusal, limits)
-        fault, delay_s = self.faults.next_fault(endpoint)
-        call = Call(endpoint, {}, self.world.clock(), number, fault, self.faults)
-        failed = _failed(fault)
-        answer = failed[0] if failed else self._answer(call, query, values)
-        wire = failed[1] if failed else ("cut" if fault == "cut" else None)
-        shown = {} if failed or fault == "no_rate_headers" else limits
+        mishap, delay_s = self.faults.next_mishap(endpoint)
+        call = Call(endpoint, {}, self.world.clock(), number, mishap.kinds, self.faults)
+        stand_in = _stand_in(mishap)
+        answer = stand_in or self._answer(call, query, values)
+        wire = _wire_fault(mishap)
+        if mishap.raw is not None:
+            limits = dict(mishap.raw.headers)
+        elif stand_in or "no_rate_headers" in mishap.kinds:
+            limits = {}
         delay_s = _NEVER_S if wire == "timeout" else delay_s
-        return self._finish(number, now, endpoint, token, answer, shown, fault=fault, delay_s=delay_s, wire=wire)
+        return self._finish(number, now, endpoint, token, answer, limits, mishap=mishap, delay_s=delay_s, wire=wire)
 
     def transport(self, *, sleep: Callable[[float], None] = time.sleep) -> httpx.MockTransport:
         """Give a transport for an httpx client in this process, on which faults are httpx's own errors.
@@ -241,12 +247,12 @@ class SandboxApi:
         answer: Answer,
         limits: dict[str, str],
         *,
-        fault: FaultKind | None = None,
+        mishap: Mishap = NO_MISHAP,
         delay_s: float = 0.0,
         wire: WireFault | None = None,
     ) -> Response:
         """Book a call and put the headers on its answer."""
-        self._book(now, endpoint, token, answer, fault)
+        self._book(now, endpoint, token, answer, mishap)
         headers = {
             "content-type": answer.content_type,
             "date": _date(int(now)),
@@ -256,12 +262,12 @@ class SandboxApi:
         }
         return Response(answer.status, headers, answer.body, delay_s, wire)
 
-    def _book(self, now: float, endpoint: str, token: Token | None, answer: Answer, fault: FaultKind | None) -> None:
+    def _book(self, now: float, endpoint: str, token: Token | None, answer: Answer, mishap: Mishap) -> None:
         day = int(now // at.DAY_S)
         count = len(answer.post_ids) + len(answer.user_ids)
         ids = answer.post_ids if self._record_ids else ()
         index = None if token is None else token.index
-        record = CallRecord(now, index, endpoint, answer.status, count, fault, ids)
+        record = CallRecord(now, index, endpoint, answer.status, count, mishap.kinds, ids)
         with self._lock:
             self._made.calls.append(record)
             self._made.statuses[answer.status] += 1
@@ -295,24 +301,32 @@ def route(path: str) -> tuple[str | None, dict[str, str]]:
     return endpoint, dict(values)
 
 
-def _failed(fault: FaultKind | None) -> tuple[Answer, WireFault | None] | None:
-    """Give the answer of a fault that leaves nothing of the true one."""
-    if fault is None:
-        return None
-    if fault in {"500", "502", "503", "504"}:
-        status = int(fault)
-        return _problem(status, problems.about_blank(status, _TITLES[status])), None
-    if fault == "html_5xx":
-        return Answer(503, _HTML, content_type="text/html"), None
-    if fault == "html_200":
-        return Answer(200, _HTML, content_type="text/html"), None
-    if fault == "bare_429":
-        return Answer(429, b"", content_type="text/plain"), None
-    if fault == "reset":
-        return Answer(0, b""), "reset"
-    if fault == "timeout":
-        return Answer(0, b""), "timeout"
-    return None
+def _stand_in(mishap: Mishap) -> Answer | None:
+    """Give the answer that comes instead of the true one; None when that comes, whole or cut."""
+    if mishap.raw is not None:
+        return Answer(mishap.raw.status, mishap.raw.body)
+    match mishap.failure:
+        case "500" | "502" | "503" | "504" as failure:
+            status = int(failure)
+            return _problem(status, problems.about_blank(status, _TITLES[status]))
+        case "html_5xx":
+            return Answer(503, _HTML, content_type="text/html")
+        case "html_200":
+            return Answer(200, _HTML, content_type="text/html")
+        case "bare_429":
+            return Answer(429, b"", content_type="text/plain")
+        case "reset" | "timeout":
+            return Answer(0, b"")
+        case _:
+            return None
+
+
+def _wire_fault(mishap: Mishap) -> WireFault | None:
+    match mishap.failure:
+        case "reset" | "cut" | "timeout" as failure:
+            return failure
+        case _:
+            return None
 
 
 def _closed(state: TokenState, now: float) -> Answer:

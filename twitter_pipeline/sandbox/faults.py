@@ -29,53 +29,94 @@ FaultKind = Literal[
 
 KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 
-Script = Callable[[str, int], FaultKind | None]
+FAILURES: Final[tuple[FaultKind, ...]] = KINDS[: KINDS.index("short_page")]
+"""The kinds that leave no answer, or no whole one. A call fails in one way only; the other kinds combine."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """An answer as a test wants it on the wire; `headers`, in lower case, replace those of the rate limits."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+Fault = FaultKind | RawAnswer
+
+Script = Callable[[str, int], Fault | None]
 """From the endpoint and the number of the call to what goes wrong with it; 0 is the first that no limit refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """What goes wrong with one call: at most one failure, and what else is odd about its answer."""
+
+    kinds: frozenset[FaultKind] = frozenset()
+    raw: RawAnswer | None = None
+
+    @property
+    def failure(self) -> FaultKind | None:
+        """The way in which the call fails, if it does."""
+        return next((kind for kind in FAILURES if kind in self.kinds), None)
+
+
+NO_MISHAP: Final = Mishap()
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
     """Which calls go wrong: by `rates` (a probability for each kind), or as `script` says, which goes first.
 
-    A script is a function of the endpoint and the number of the call, or a list with one entry a call. `latency_s` is
-    how long each answer takes, one number or a range. Of the newest tweets the share `late_rate` becomes visible only
-    `late_s` after it was written. `endpoints` limits everything but late tweets to these endpoints.
+    Each kind is thrown for by itself, on every call; where several failures come up, chance takes one of them. A script
+    is a function of the endpoint and the number of the call, or a list with one entry a call. `latency_s` is how long
+    each answer takes, one number or a range. Of the newest tweets the share `late_rate` becomes visible only `late_s`
+    after it was written. `endpoints` limits everything but late tweets to these endpoints.
     """
 
     seed: int = 1
     rates: Mapping[FaultKind, float] = field(default_factory=dict[FaultKind, float])
-    script: Script | Sequence[FaultKind | None] | None = None
+    script: Script | Sequence[Fault | None] | None = None
     latency_s: float | tuple[float, float] = 0.0
     late_rate: float = 0.0
     late_s: float = 0.0
     endpoints: frozenset[str] | None = None
     _numbers: Iterator[int] = field(default_factory=count, repr=False, compare=False)
 
-    def next_fault(self, endpoint: str) -> tuple[FaultKind | None, float]:
+    def next_mishap(self, endpoint: str) -> tuple[Mishap, float]:
         """Decide what happens to the next call, and how many seconds it takes."""
         if self.endpoints is not None and endpoint not in self.endpoints:
-            return None, 0.0
+            return NO_MISHAP, 0.0
         number = next(self._numbers)
-        return self._scripted(endpoint, number) or self._drawn(number), self._latency(number)
+        return self._scripted(endpoint, number) or self._thrown(number), self._latency(number)
 
     def is_late(self, tweet_id: int) -> bool:
         """Say whether a tweet is one of those that become visible late."""
         return unit(seed_of(self.seed, "late"), tweet_id) < self.late_rate
 
-    def _scripted(self, endpoint: str, number: int) -> FaultKind | None:
+    def _scripted(self, endpoint: str, number: int) -> Mishap | None:
         if self.script is None:
             return None
         if callable(self.script):
-            return self.script(endpoint, number)
-        return self.script[number] if number < len(self.script) else None
+            fault = self.script(endpoint, number)
+        else:
+            fault = self.script[number] if number < len(self.script) else None
+        if isinstance(fault, RawAnswer):
+            return Mishap(raw=fault)
+        kinds: set[FaultKind] = {fault} if fault else set()
+        return Mishap(frozenset(kinds)) if kinds else None
 
-    def _drawn(self, number: int) -> FaultKind | None:
-        draw = unit(self.seed, number)
-        for kind, rate in self.rates.items():
-            if draw < rate:
-                return kind
-            draw -= rate
-        return None
+    def _thrown(self, number: int) -> Mishap:
+        if not self.rates:
+            return NO_MISHAP
+        thrown: set[FaultKind] = {
+            kind for kind in KINDS if unit(seed_of(self.seed, kind), number) < self.rates.get(kind, 0.0)
+        }
+        failures: list[FaultKind] = [kind for kind in FAILURES if kind in thrown]
+        if failures:
+            thrown.difference_update(failures)
+            thrown.add(failures[throw(self.seed ^ 3, number) % len(failures)])
+        return Mishap(frozenset(thrown))
 
     def _latency(self, number: int) -> float:
         if not isinstance(self.latency_s, tuple):

@@ -25,7 +25,7 @@ from twitter_pipeline.errors import (
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.fields import TWEET_QUERY, USER_QUERY
-from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer, read_tweets_page, read_users
+from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer, read_timeline_page, read_tweets_page, read_users
 from twitter_pipeline.x_api.problems import one_line, read_failure
 from twitter_pipeline.x_api.rate_limit import RateLimits, read_rate_limits
 from twitter_pipeline.x_api.transport import BoundedTransport, is_loopback
@@ -121,7 +121,7 @@ class XApiClient:
         query = _query(max_results=max_results, since_id=since_id, until_id=until_id, pagination_token=pagination_token)
         return self._fetch(
             f"/2/users/{user_id}/tweets?{query}&{TWEET_QUERY}",
-            read=read_tweets_page,
+            read=read_timeline_page,
             attempted=f"GET {Endpoint.USER_TWEETS} for user {user_id}",
             bearer_token=bearer_token,
         )
@@ -207,6 +207,10 @@ class XApiClient:
             raise ConnectionFault(
                 f"{attempted} got no answer: {_describe(error)}", duration_ms=_ms_since(started_at)
             ) from _without_frames(error)
+        except BaseException as error:
+            # Ctrl-C while an answer is waited for, or a fault of the library.
+            _without_frames(error)
+            raise
         duration_ms = _ms_since(started_at)
         if received.status != 200:
             failure = read_failure(received.status, received.headers, received.body, attempted=attempted)
@@ -290,6 +294,9 @@ def _checked_base_url(base_url: str) -> str:
     try:
         parts = urlsplit(base_url.strip())
         host, _ = parts.hostname or "", parts.port
+        # As the name is looked up, and as the Host header takes it: what fails here would fail every call.
+        host.encode("idna")
+        parts.netloc.encode("ascii")
     except ValueError:
         # Neither the URL nor the error that quotes it is repeated: it may hold a password.
         raise ConfigurationError("The base URL of the API must have the form https://host[:port]") from None

@@ -15,8 +15,9 @@ from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from twitter_pipeline.errors import UnreadableAnswer
+from twitter_pipeline.request import USERNAME
 from twitter_pipeline.x_api.json_values import as_bool, as_instant, as_text, decode_body, json_text
-from twitter_pipeline.x_api.problems import Problem, one_line, read_problems
+from twitter_pipeline.x_api.problems import Problem, availability_of, one_line, read_problems
 from twitter_pipeline.x_api.wire import (
     ANSWER,
     MEDIA,
@@ -149,16 +150,35 @@ def read_tweets_page(body: bytes) -> TweetsPage:
     )
 
 
+def read_timeline_page(body: bytes) -> TweetsPage:
+    """Read a page of an account's timeline.
+
+    Raises UnreadableAnswer also for nothing but problems none of which says that the account cannot be had: X failed to
+    answer, and as an empty page that would pass for the end of the timeline.
+    """
+    page = read_tweets_page(body)
+    is_empty = not page.tweets and page.next_token is None
+    if is_empty and page.problems and not any(map(availability_of, page.problems)):
+        raise _nothing_but(page.problems[0])
+    return page
+
+
 def read_users(body: bytes) -> UsersAnswer:
     """Read the answer to a look-up of users.
 
     A user who cannot be read is left out and appears as a problem of the kind `unreadable-user`.
-    Raises UnreadableAnswer when the body is no JSON object.
+    Raises UnreadableAnswer when the body is no JSON object, and for nothing but problems that name no user.
     """
     answer = _read_answer(body)
     items, problems = _read_items(answer, body)
     users = _read_each_user(items, problems)
+    if not users and problems and not any(problem.value or problem.resource_id for problem in problems):
+        raise _nothing_but(problems[0])
     return UsersAnswer(users=users, problems=tuple(problems))
+
+
+def _nothing_but(problem: Problem) -> UnreadableAnswer:
+    return UnreadableAnswer(f"it holds nothing but the problem {problem}")
 
 
 def _read_answer(body: bytes) -> WireAnswer:
@@ -371,6 +391,8 @@ def _read_user(item: Raw) -> User | Problem:
     username = as_text(user.username)
     if user.id is None or not username:
         return _unreadable("user", user.id, "its id or username is missing or of a wrong type")
+    if not USERNAME.fullmatch(username):
+        return _unreadable("user", user.id, "its username is none that X allows")
     metrics = user.public_metrics or _NO_USER_METRICS
     return User(
         id=user.id,

@@ -142,13 +142,18 @@ def _is_cap(status: int, problem: Problem) -> bool:
     )
 
 
-def _is_closed_to_token(status: int, problem: Problem) -> bool:
+def _is_app_suspended(problem: Problem) -> bool:
     # Codes of v1.1: 416 is a suspended app, 64 a suspended account that owns the token.
-    return status == 403 and (
-        problem.kind == "client-forbidden"
-        or problem.reason in ("client-not-enrolled", "official-client-forbidden")
+    return (
+        problem.reason == "official-client-forbidden"
         or problem.code in (64, 416)
         or _APP_SUSPENDED.search(f"{problem.title}. {problem.detail}. {'. '.join(problem.messages)}") is not None
+    )
+
+
+def _is_closed_to_token(status: int, problem: Problem) -> bool:
+    return status == 403 and (
+        problem.kind == "client-forbidden" or problem.reason == "client-not-enrolled" or _is_app_suspended(problem)
     )
 
 
@@ -188,8 +193,15 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
         rate_limits=None if issubclass(error_class, _LIMITS_OF_ANOTHER) else read_rate_limits(headers),
         transaction_id=headers.get("x-transaction-id"),
     )
-    if isinstance(error, UsageCapped):
-        error.until = _start_of_day(problem.reset_date)
+    match error:
+        case UsageCapped():
+            error.until = _start_of_day(problem.reset_date)
+        case TokenForbidden():
+            error.everywhere = _is_app_suspended(problem)
+        case ResourceForbidden():
+            error.of_endpoint = problem.kind == "unsupported-authentication"
+        case _:
+            pass
     return error
 
 

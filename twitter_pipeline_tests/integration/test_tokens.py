@@ -182,11 +182,10 @@ def test_saying_the_same_of_a_token_again_keeps_since_when(pool: TokenPool, data
 def test_a_capped_token_whose_date_has_passed_is_active_again_when_it_works(
     pool: TokenPool, database: Database
 ) -> None:
-    capped = UsageCapped("spent")
-    capped.until = datetime.now(UTC) - timedelta(seconds=1)
     first = pool.lease(ENDPOINT).lease
     pool.settle(first, Settlement(CallOutcome.USAGE_CAPPED, 402))
-    pool.reject(first, capped)
+    pool.reject(first, UsageCapped("spent"))
+    database.execute("UPDATE tokens SET status_until = now() - interval '1 second'")
     again = pool.lease(ENDPOINT).lease
     pool.accept(again)
 

@@ -50,6 +50,13 @@ def test_faults_are_tried_again_a_bounded_number_of_times(error_class: type[ApiE
         assert [pause is None for pause in pauses] == [fault >= tries for fault in range(1, 20)]
 
 
+def test_an_endpoint_that_is_closed_to_a_token_is_tried_with_another_at_once() -> None:
+    error = errors.ResourceForbidden("x")
+    error.of_endpoint = True
+
+    assert [pause_before_retry(error, faults) for faults in (0, 1, 50)] == [0.0] * 3
+
+
 def test_pauses_double_up_to_the_longest() -> None:
     pauses = [pause_before_retry(errors.ServerFault("x"), faults) for faults in range(1, TRIES_ON_FAULT)]
 
@@ -103,6 +110,8 @@ def capped(until: datetime | None) -> UsageCapped:
         (errors.TokenForbidden("x"), (TokenStatus.REVOKED, None)),
         (capped(NOW + timedelta(days=9)), (TokenStatus.CAPPED, NOW + timedelta(days=9))),
         (capped(None), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
+        (capped(NOW), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
+        (capped(NOW - timedelta(days=9)), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
         *((each("x"), None) for each in ALL if each in TRIES or each is TooManyRequests),
     ],
     ids=lambda value: type(value).__name__,

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from twitter_pipeline.sandbox import windows as at
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.api import Response, SandboxApi
-from twitter_pipeline.sandbox.faults import FaultKind, Faults
+from twitter_pipeline.sandbox.faults import FAILURES, KINDS, FaultKind, Faults, RawAnswer
 from twitter_pipeline.sandbox.windows import DEFAULT_LIMITS, TokenSpec
 from twitter_pipeline.sandbox.world import World
 
@@ -493,12 +494,12 @@ def faulty(*script: FaultKind | None, tweets: int = 100, **options: Any) -> Sand
 @pytest.mark.parametrize("fault", ["short_page", "empty_page", "duplicates"])
 @pytest.mark.parametrize("rate", [0.2, 0.6])
 def test_pages_that_are_cut_otherwise_lose_nothing(fault: FaultKind, rate: float) -> None:
-    box = sandbox(AccountSpec("author", tweets=150), faults=Faults(3, {fault: rate}), limits=LOTS)
+    box = sandbox(AccountSpec("author", tweets=600), faults=Faults(3, {fault: rate}), limits=LOTS)
 
     ids = box.walk("author", max_results=20)
 
     assert list(dict.fromkeys(ids)) == box.world.served_ids("author")
-    assert {record.fault for record in box.api.calls} == {None, fault}
+    assert {record.faults for record in box.api.calls} == {frozenset(), frozenset({fault})}
 
 
 def test_a_short_page_has_a_token_and_an_empty_answer_none() -> None:
@@ -525,6 +526,52 @@ def test_duplicates_come_at_the_seam_of_two_pages() -> None:
     second = box.timeline("author", max_results=20, pagination_token=first["meta"]["next_token"])
 
     assert ids_of(second)[0] == ids_of(first)[-1]
+
+
+def test_odd_pages_of_several_kinds_at_once_lose_nothing_and_never_stand_still() -> None:
+    odd: list[FaultKind] = ["short_page", "empty_page", "duplicates", "out_of_order", "no_rate_headers"]
+    box = sandbox(AccountSpec("author", tweets=600), faults=Faults(3, dict.fromkeys(odd, 0.4)), limits=LOTS)
+
+    ids = box.walk("author", max_results=5)
+
+    assert sorted(set(ids), reverse=True) == box.world.served_ids("author")
+    assert max(len(record.faults) for record in box.api.calls) >= 4
+    assert max(record.result_count for record in box.api.calls) == 5
+
+
+def test_each_kind_strikes_as_often_as_it_is_said_to_and_a_call_fails_in_one_way() -> None:
+    faults = Faults(seed=5, rates=dict.fromkeys(KINDS, 0.1))
+    struck = [faults.next_mishap(at.USERS)[0].kinds for _ in range(4000)]
+    counted = Counter(kind for kinds in struck for kind in kinds)
+
+    assert all(len(kinds.intersection(FAILURES)) <= 1 for kinds in struck)
+    assert all(0.08 < counted[kind] / 4000 < 0.12 for kind in set(KINDS) - set(FAILURES))
+    # Where several failures come up only one can be seen: 1 - 0.9 ** 10 of all calls fail, each way as often.
+    failed = sum(counted[kind] for kind in FAILURES)
+    assert 0.62 < failed / 4000 < 0.68
+    assert all(0.05 < counted[kind] / 4000 < 0.08 for kind in FAILURES)
+
+
+def test_an_empty_page_has_another_token_than_the_one_it_was_asked_with() -> None:
+    box = faulty(None, "empty_page", "empty_page")
+    tokens = [box.timeline("author", max_results=20)["meta"]["next_token"]]
+    for _ in range(2):
+        tokens.append(box.timeline("author", max_results=20, pagination_token=tokens[-1])["meta"]["next_token"])
+    page = box.timeline("author", max_results=20, pagination_token=tokens[-1])
+
+    assert len(set(tokens)) == 3
+    assert ids_of(page) == box.world.served_ids("author")[20:40]
+
+
+def test_a_scripted_answer_goes_out_as_it_is_with_no_headers_of_limits_but_its_own() -> None:
+    raw = RawAnswer(429, b'{"title": "as scripted"}', {"x-rate-limit-limit": "40000", "content-type": "text/plain"})
+    box = sandbox(AccountSpec("author", tweets=5), faults=Faults(script=[raw]), limits=LOTS)
+    answer, after = (box.get("/2/users", ids=1) for _ in range(2))
+
+    assert (answer.status, answer.body) == (429, b'{"title": "as scripted"}')
+    assert {name for name in answer.headers if "rate-limit" in name} == {"x-rate-limit-limit"}
+    assert answer.headers["content-type"] == "text/plain"
+    assert (after.status, box.api.statuses()) == (200, {429: 1, 200: 1})
 
 
 @pytest.mark.parametrize("fault", ["500", "502", "503", "504"])

@@ -14,6 +14,7 @@ from twitter_pipeline.x_api.parsing import (
     TweetsPage,
     User,
     UsersAnswer,
+    read_timeline_page,
     read_tweets_page,
     read_users,
 )
@@ -173,6 +174,39 @@ def test_an_answer_of_problems_alone_is_an_empty_page_with_problems() -> None:
     assert page == TweetsPage(
         (), (), None, (Problem(title="Not Found Error", resource_type="user", parameter="id"),), 0
     )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errors":[{"title":"operational-disconnect","detail":"Something is wrong upstream."}]}',
+        b'{"meta":{"result_count":0},"errors":[{"title":"Internal Error"}]}',
+        b'{"data":[{"text":"without an id"}]}',
+    ],
+)
+def test_a_timeline_of_problems_that_do_not_concern_the_account_is_no_empty_timeline(body: bytes) -> None:
+    with pytest.raises(UnreadableAnswer, match="nothing but the problem"):
+        read_timeline_page(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"meta":{"result_count":0}}',
+        b'{"meta":{"result_count":0,"next_token":"a"},"errors":[{"title":"Internal Error"}]}',
+        b'{"data":[{"id":"5"}],"errors":[{"title":"Internal Error"}]}',
+        b'{"errors":[{"title":"Not Found Error","resource_type":"user","type":"x/resource-not-found"}]}',
+    ],
+)
+def test_a_timeline_that_goes_on_or_says_why_it_is_empty_is_a_page(body: bytes) -> None:
+    assert read_timeline_page(body) == read_tweets_page(body)
+
+
+def test_a_look_up_of_problems_that_name_no_user_is_no_answer() -> None:
+    with pytest.raises(UnreadableAnswer, match="Internal Error"):
+        read_users(b'{"errors":[{"title":"Internal Error"}]}')
+
+    assert read_users(b'{"errors":[{"title":"Odd","value":"nasa"}]}').problems[0].value == "nasa"
 
 
 def test_a_tweet_with_nothing_but_an_id_is_read() -> None:

@@ -149,7 +149,27 @@ def test_every_status_family_is_decided_without_the_help_of_the_body(
     ],
 )
 def test_a_suspended_app_closes_every_endpoint_to_its_token(body: object) -> None:
-    assert type(failure_of(403, body)) is TokenForbidden
+    error = failure_of(403, body)
+
+    assert isinstance(error, TokenForbidden)
+    assert error.everywhere
+
+
+def test_an_app_that_is_not_enrolled_may_lack_only_the_endpoint_that_was_asked() -> None:
+    error = failure_of(403, QUOTED["client_not_enrolled"].body)
+
+    assert isinstance(error, TokenForbidden)
+    assert not error.everywhere
+
+
+@pytest.mark.parametrize(
+    ("name", "of_endpoint"), [("unsupported_authentication_app_only", True), ("forbidden_action", False)]
+)
+def test_a_403_of_the_endpoint_is_told_from_one_of_the_resource(name: str, of_endpoint: bool) -> None:
+    error = failure_of(403, QUOTED[name].body)
+
+    assert isinstance(error, ResourceForbidden)
+    assert error.of_endpoint is of_endpoint
 
 
 def test_a_suspended_account_does_not_cost_the_token() -> None:
