@@ -26,7 +26,7 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account to fetch: the request for it, its id, and the API's count of its tweets.
+    """An account to fetch: the request for it, its id, and how many tweets the API counted when.
 
     `note` says what a person should know although nothing is wrong (a rename).
     """
@@ -34,6 +34,7 @@ class Account:
     request: FetchRequest
     user_id: int
     tweet_count: int | None
+    counted_at: datetime | None
     note: str | None = None
 
 
@@ -82,7 +83,7 @@ class Resolver:
         for request in requests:
             user = known.get(request.username)
             if user is not None and self._serves(user):
-                resolution.accounts.append(Account(request, user.id, user.tweet_count))
+                resolution.accounts.append(Account(request, user.id, user.tweet_count, user.profile_read_at))
             else:
                 unknown.append(request)
         missing: list[tuple[FetchRequest, KnownUser]] = []
@@ -140,7 +141,7 @@ class Resolver:
         if answer is None:
             return
         found = {user.id: user for user in answer.users}
-        problems = {problem.value: problem for problem in answer.problems}
+        problems = {problem.value or problem.resource_id: problem for problem in answer.problems}
         for request, earlier in missing:
             user = found.get(earlier.id)
             if user is not None:
@@ -166,7 +167,7 @@ class Resolver:
             absence = Absence(request, WORDS[Availability.PROTECTED], Availability.PROTECTED, user.id)
             self._add_absence(absence, resolution)
         else:
-            resolution.accounts.append(Account(request, user.id, user.tweet_count, note))
+            resolution.accounts.append(Account(request, user.id, user.tweet_count, self._now, note))
 
     def _add_absence(self, absence: Absence, resolution: Resolution) -> None:
         resolution.absences.append(absence)

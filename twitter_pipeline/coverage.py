@@ -136,13 +136,15 @@ class WalkEnd:
 
     `stored_from_here` counts the account's stored tweets from the lowest id read so far upwards, this page included.
     A walk goes from the top down, so there is no hole above that it could have filled, and the count tells how much of
-    the endpoint's reach is used up. `tweet_count` is the API's own count, None when unknown. `asked_before` tells that
-    the same range was asked for once already and came back empty.
+    the endpoint's reach is used up. `tweet_count` is the API's own count, None when unknown, and
+    `stored_when_counted` are those of the stored tweets that were written when the API counted. `empty_before` counts how
+    often the same range was asked for already and came back empty.
     """
 
     stored_from_here: int
+    stored_when_counted: int
     tweet_count: int | None
-    asked_before: bool = False
+    empty_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +152,18 @@ class PageVerdict:
     """What a page proves, what it shows to be out of reach, and whether to ask once more.
 
     `proved`: every tweet the API serves there is on the pages read. `unreachable`: the timeline ends above it.
-    `ask_again`: an empty answer that would close a hole; replicas sometimes answer empty, so it counts when it
-    comes twice.
+    `ask_again`: an empty answer that would close a hole. Replicas sometimes answer empty, so it is asked for again
+    together with tweets that are known to lie below, which an honest answer shows.
     """
 
     proved: IdRange | None = None
     unreachable: IdRange | None = None
     ask_again: bool = False
 
+
+EMPTY_ANSWERS_BELIEVED = 4
+"""So many in a row are believed where nothing else speaks for it: no tweet that is known to lie below came along (it
+may have been deleted, or lie out of reach), and no count of X's agrees."""
 
 REACH = 3200
 """A timeline serves the newest 3,200 tweets, whatever since_id says (docs.x.com, timelines: integrate)."""
@@ -179,8 +185,9 @@ def judge_page(
     """Tell what one page proves about the hole that is being walked down.
 
     `upper` is where this page was asked from: the top of the hole, then each page's lowest id. `ids` may be in any
-    order and may lie outside. `settled_below` is the id of now minus the settling time: above it tweets may still
-    become visible, so nothing is proved there. `end` is needed when `has_next` is false.
+    order and may lie outside; those below the hole are witnesses that the answer is not empty by mistake.
+    `settled_below` is the id of now minus the settling time: above it tweets may still become visible, so nothing is
+    proved there. `end` is needed when `has_next` is false.
     """
     inside = [each for each in ids if hole.lo <= each < upper]
     if has_next:
@@ -189,7 +196,7 @@ def judge_page(
         raise ValueError("the last page of a walk is judged with what is known of its end")
     if inside:
         return _judge_last_page(hole, upper, min(inside), max(inside), settled_below, end)
-    return _judge_empty_end(hole, upper, settled_below, end)
+    return _judge_empty_end(hole, upper, settled_below, end, witnessed=any(each < hole.lo for each in ids))
 
 
 def _settled(lo: int, upper: int, newest: int, settled_below: int) -> IdRange | None:
@@ -211,18 +218,22 @@ def _judge_last_page(
     return PageVerdict(proved=_settled(hole.lo, upper, newest, settled_below))
 
 
-def _judge_empty_end(hole: IdRange, upper: int, settled_below: int, end: WalkEnd) -> PageVerdict:
+def _judge_empty_end(hole: IdRange, upper: int, settled_below: int, end: WalkEnd, *, witnessed: bool) -> PageVerdict:
     if upper == BEYOND_ALL_IDS:
         return PageVerdict()  # an empty answer never raises the top
-    if not end.asked_before:
-        return PageVerdict(ask_again=True)
     rest = IdRange(hole.lo, upper)
-    if end.stored_from_here >= CLEARLY_WITHIN_REACH:
+    if witnessed:
+        return PageVerdict(proved=rest.clipped(hi=settled_below))
+    beyond_reach = end.stored_from_here >= CLEARLY_WITHIN_REACH
+    by_count = hole.lo == LOWEST_ID and not beyond_reach
+    if end.empty_before + 1 < (2 if by_count else EMPTY_ANSWERS_BELIEVED):
+        return PageVerdict(ask_again=True)
+    if beyond_reach:
         return PageVerdict(unreachable=rest)
-    if hole.lo == LOWEST_ID and not _count_agrees(end):
+    if by_count and not _count_agrees(end):
         return PageVerdict()  # X counts more than it gave: the rest stays a hole, and the next run asks again
     return PageVerdict(proved=rest.clipped(hi=settled_below))
 
 
 def _count_agrees(end: WalkEnd) -> bool:
-    return end.tweet_count is not None and end.stored_from_here >= end.tweet_count
+    return end.tweet_count is not None and end.stored_when_counted >= end.tweet_count

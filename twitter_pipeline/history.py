@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
-from twitter_pipeline.coverage import LOWEST_ID, REACH, IdRange, id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, REACH, IdRange, id_at
 from twitter_pipeline.errors import (
     ApiError,
     Interrupted,
@@ -137,7 +137,12 @@ class HistoryFetcher:
 
     def _walk(self, account: Account, store: TimelineStore) -> Ending:
         state, held = store.load_state(), None
-        walk = Walk(account.request.fetch_mode, self._options.page_size, account.tweet_count)
+        walk = Walk(
+            account.request.fetch_mode,
+            self._options.page_size,
+            account.tweet_count,
+            counted_below=BEYOND_ALL_IDS if account.counted_at is None else id_at(account.counted_at),
+        )
         while (request := walk.next_request(state)) is not None:
             if self._stop.is_set():
                 raise Interrupted("stopped between two pages")

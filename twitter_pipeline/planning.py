@@ -6,7 +6,7 @@ stored.
 """
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from twitter_pipeline.coverage import (
@@ -39,12 +39,15 @@ class TimelineRequest:
 class AccountState:
     """What is stored of one account.
 
-    `count_from(id)` tells how many of its tweets with that id or a higher one are stored.
+    `count_from(id)` tells how many of its tweets with that id or a higher one are stored, `witness_below(id)` names a
+    stored tweet a little below that id: the fifth from there, so that one that was deleted since does not matter; None
+    when nothing is stored there.
     """
 
     covered: Coverage
     unreachable: Coverage
     count_from: Callable[[int], int]
+    witness_below: Callable[[int], int | None]
 
 
 def page_size_for(wanted: int | None, *, page_size: int) -> int:
@@ -64,6 +67,9 @@ def page_size_for(wanted: int | None, *, page_size: int) -> int:
 class Walk:
     """One account's walk: the head first, then each hole from the top down, until the mode is satisfied.
 
+    `tweet_count` is X's own count, None when unknown, of the tweets with ids below `counted_below`. What lies below
+    `floor` is not asked for: a watch wants what is new, not the history.
+
     Use it in turns: `next_request(state)`, then `judge(...)` of the answer with the same state, then store the page
     and what the verdict proves in one transaction, and go on with the new state.
     """
@@ -71,11 +77,13 @@ class Walk:
     mode: FetchMode
     page_size: int
     tweet_count: int | None
+    counted_below: int = BEYOND_ALL_IDS
+    floor: int = LOWEST_ID
     _hole: IdRange | None = None
     _upper: int = BEYOND_ALL_IDS
     _token: str | None = None
     _head_asked: bool = False
-    _asked_before: bool = False
+    _empty_answers: int = 0
     _empty_heads: int = 0
     _goes_round: bool = False
     _ended_short: bool = False
@@ -97,7 +105,7 @@ class Walk:
 
     @property
     def came_out_empty(self) -> bool:
-        """Whether the timeline had nothing although the API counts tweets: suspicious, and not complete."""
+        """Whether a whole timeline had nothing although the API counts tweets: suspicious, and not complete."""
         return self._empty_heads > 0 and self.tweet_count != 0
 
     def next_request(self, state: AccountState) -> TimelineRequest | None:
@@ -109,9 +117,10 @@ class Walk:
             self._start(self._next_hole(state))
         if self._hole is None:
             return None
+        lowest = self._lowest_to_ask_for(self._hole, state)
         return TimelineRequest(
             max_results=page_size_for(missing, page_size=self.page_size),
-            since_id=self._hole.lo - 1 if self._hole.lo > LOWEST_ID else None,
+            since_id=lowest - 1 if lowest > LOWEST_ID else None,
             until_id=self._hole.hi if self._hole.hi < BEYOND_ALL_IDS else None,
             pagination_token=self._token,
         )
@@ -134,7 +143,7 @@ class Walk:
             ids=ids,
             has_next=next_token is not None,
             settled_below=settled_below,
-            end=None if next_token is not None else self._end(state, found=len(inside)),
+            end=None if next_token is not None else self._end(state, inside),
         )
         self._move_on(hole, verdict, lowest=min(inside, default=None), next_token=next_token, state=state)
         return verdict
@@ -157,28 +166,39 @@ class Walk:
         """Whether another run has stored what lies right below, so that the page token would buy it twice."""
         return self._token is not None and (self._upper - 1) in state.covered
 
+    def _lowest_to_ask_for(self, hole: IdRange, state: AccountState) -> int:
+        """Where a page ends at the bottom: with the hole, or with a witness below it after an empty answer."""
+        witness = state.witness_below(hole.lo) if self._empty_answers and hole.lo > LOWEST_ID else None
+        return hole.lo if witness is None else witness
+
     def _next_hole(self, state: AccountState) -> IdRange | None:
         top = state.covered.top
         if not self._head_asked:
-            return IdRange(top or LOWEST_ID, BEYOND_ALL_IDS)
-        if top is None:
+            return IdRange(max(top or LOWEST_ID, self.floor), BEYOND_ALL_IDS)
+        if top is None or top <= self.floor:
             return None
         if self.mode.limit is not None and (state.covered.ranges[-1].lo - 1) in state.unreachable:
             return None  # the newest tweets end there: more would not lie in one piece with them
-        holes = (state.covered | state.unreachable).gaps(IdRange(LOWEST_ID, top))
+        holes = (state.covered | state.unreachable).gaps(IdRange(self.floor, top))
         return holes[-1] if holes else None
 
     def _start(self, hole: IdRange | None) -> None:
         self._hole = hole
         self._upper = hole.hi if hole else BEYOND_ALL_IDS
         self._token = None
-        self._asked_before = False
+        self._empty_answers = 0
 
-    def _end(self, state: AccountState, *, found: int) -> WalkEnd:
+    def _end(self, state: AccountState, inside: Collection[int]) -> WalkEnd:
+        stored = state.count_from(self._upper)
+        # Newer tweets would make up for as many that are missing.
+        newer = state.count_from(max(self._upper, self.counted_below)) + sum(
+            each >= self.counted_below for each in inside
+        )
         return WalkEnd(
-            stored_from_here=state.count_from(self._upper) + found,
+            stored_from_here=stored + len(inside),
+            stored_when_counted=stored + len(inside) - newer,
             tweet_count=self.tweet_count,
-            asked_before=self._asked_before,
+            empty_before=self._empty_answers,
         )
 
     def _move_on(
@@ -186,7 +206,7 @@ class Walk:
     ) -> None:
         is_head = hole.hi == BEYOND_ALL_IDS
         nothing_came = lowest is None and next_token is None
-        if is_head and nothing_came and not state.covered and not self._head_asked:
+        if is_head and nothing_came and not (state.covered or self._head_asked or self.floor > LOWEST_ID):
             # A replica that answered empty gets one more chance before the account is called suspicious.
             self._empty_heads += 1
             self._head_asked = self._empty_heads > 1 or self.tweet_count == 0
@@ -201,7 +221,7 @@ class Walk:
         self._upper = lowest if lowest is not None else self._upper
         self._goes_round = next_token is not None and next_token == self._token
         self._token = next_token
-        self._asked_before = verdict.ask_again
+        self._empty_answers = self._empty_answers + 1 if verdict.ask_again else 0
         if verdict.ask_again:
             self._hole = IdRange(hole.lo, self._upper)
         elif self._token is None:

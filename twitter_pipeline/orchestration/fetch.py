@@ -1,6 +1,7 @@
 """The job `fetch_tweets`: resolve the names, fetch each batch, finish the run."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -80,6 +81,7 @@ def _as_values(account: Account) -> dict[str, Any]:
         "request": account.request.as_json(),
         "user_id": account.user_id,
         "tweet_count": account.tweet_count,
+        "counted_at": None if account.counted_at is None else account.counted_at.isoformat(),
         "note": account.note,
     }
 
@@ -93,5 +95,6 @@ def _as_account(values: dict[str, Any]) -> Account:
         request=_as_request(values),
         user_id=values["user_id"],
         tweet_count=values["tweet_count"],
+        counted_at=None if values["counted_at"] is None else datetime.fromisoformat(values["counted_at"]),
         note=values["note"],
     )

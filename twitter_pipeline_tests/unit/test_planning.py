@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twitter_pipeline.coverage import IdRange
+from twitter_pipeline.coverage import Coverage, IdRange
 from twitter_pipeline.planning import TimelineRequest, deal_batches, expected_pages, page_size_for
 from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline_tests.unit.timeline_model import NOW, Interrupted, Store, Timeline, ids_of, kill_at, run
@@ -93,6 +93,20 @@ def test_a_timeline_that_ends_short_of_the_count_is_asked_below_its_last_tweet_t
     assert (store.unreachable.ranges, len(timeline.billed)) == ((), 80)
 
 
+def test_new_tweets_do_not_make_up_for_old_ones_that_the_timeline_leaves_out() -> None:
+    old = ids_of(80)
+    counted_below = old[0] + 1
+    hidden = old[50:]
+    timeline, store = Timeline(ids_of(30, newest=NOW - timedelta(hours=1), step_s=60) + old[:50]), Store()
+
+    walk = run(timeline, store, tweet_count=80, counted_below=counted_below)
+    timeline.ids += hidden
+    run(timeline, store, tweet_count=80, counted_below=counted_below)
+
+    assert walk.ended_short
+    assert store.ids == set(timeline.ids)
+
+
 def test_two_empty_answers_in_a_row_lose_nothing_for_good() -> None:
     timeline, store = Timeline(ids_of(80)), Store()
     hidden, timeline.ids = timeline.ids[50:], timeline.ids[:50]
@@ -122,18 +136,57 @@ def test_an_empty_answer_does_not_raise_the_top() -> None:
     assert store.covered == before
 
 
-def test_a_hole_is_closed_by_an_empty_answer_only_when_it_comes_twice() -> None:
+def with_a_hole(timeline: Timeline, store: Store, hole: IdRange) -> None:
+    """Fetch everything, and forget what was proved of a hole."""
+    run(timeline, store)
+    store.covered = store.covered - Coverage.of([hole])
+    timeline.calls = 0
+
+
+def test_an_empty_hole_is_closed_by_an_answer_that_shows_what_is_known_to_lie_below() -> None:
     newer, older = ids_of(30), ids_of(30, newest=NOW - timedelta(days=90))
-    timeline, store = Timeline(newer + older), Store()
-    run(timeline, store)
-    hole = IdRange(older[0] + 1, newer[-1])
-    store.covered = store.covered - type(store.covered).of([hole])
-    calls = timeline.calls
+    timeline, store, hole = Timeline(newer + older), Store(), IdRange(older[0] + 1, newer[-1])
+    with_a_hole(timeline, store, hole)
+    billed = len(timeline.billed)
 
     run(timeline, store)
 
-    assert timeline.calls - calls == 3  # the head, and the hole twice
+    assert timeline.calls == 3  # the head, the hole, and the hole with the five below it
+    assert timeline.billed[billed:] == older[:5]
     assert not store.covered.gaps(hole)
+
+
+def test_an_empty_hole_below_which_everything_was_deleted_is_closed_by_four_empty_answers() -> None:
+    newer, older = ids_of(30), ids_of(30, newest=NOW - timedelta(days=90))
+    timeline, store, hole = Timeline(newer + older), Store(), IdRange(older[0] + 1, newer[-1])
+    with_a_hole(timeline, store, hole)
+    timeline.ids = newer
+
+    run(timeline, store, tweet_count=60)
+
+    assert timeline.calls == 5  # the head, and the hole four times
+    assert not store.covered.gaps(hole)
+
+
+@pytest.mark.parametrize("empty_answers", range(4))
+def test_up_to_three_empty_answers_in_a_row_hide_nothing_in_a_hole(empty_answers: int) -> None:
+    class Forgetful(Timeline):
+        forgets: range = range(0)
+
+        def ask(self, request: TimelineRequest) -> tuple[list[int], str | None]:
+            ids, token = super().ask(request)
+            return ([], None) if self.calls in self.forgets else (ids, token)
+
+    ids = ids_of(200)
+    timeline, store, hole = Forgetful(ids), Store(), IdRange(ids[120] + 1, ids[60])
+    with_a_hole(timeline, store, hole)
+    store.ids -= {each for each in ids if each in hole}
+    timeline.forgets = range(2, 2 + empty_answers)  # the first is the head
+
+    run(timeline, store)
+
+    store.assert_true_to(timeline)
+    assert store.ids == set(ids)
 
 
 def test_limit_goes_on_from_what_is_stored() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from twitter_pipeline.coverage import REACH, Coverage, id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, REACH, Coverage, id_at
 from twitter_pipeline.planning import AccountState, TimelineRequest, Walk
 from twitter_pipeline.request import FULL, FetchMode
 
@@ -64,7 +64,12 @@ class Store:
     unreachable: Coverage = field(default_factory=Coverage)
 
     def state(self) -> AccountState:
-        return AccountState(self.covered, self.unreachable, lambda lo: sum(1 for each in self.ids if each >= lo))
+        return AccountState(
+            self.covered,
+            self.unreachable,
+            lambda lo: sum(1 for each in self.ids if each >= lo),
+            lambda hi: min(sorted((each for each in self.ids if each < hi), reverse=True)[:5], default=None),
+        )
 
     def assert_true_to(self, timeline: Timeline) -> None:
         """Everything the API serves inside what is called covered is stored."""
@@ -78,11 +83,12 @@ def run(
     *,
     page_size: int = 50,
     tweet_count: int | None = None,
+    counted_below: int = BEYOND_ALL_IDS,
     now: datetime = NOW,
     before_call: Callable[[int], None] = lambda _: None,
     before_save: Callable[[int], None] = lambda _: None,
 ) -> Walk:
-    walk = Walk(mode, page_size, len(timeline.ids) if tweet_count is None else tweet_count)
+    walk = Walk(mode, page_size, len(timeline.ids) if tweet_count is None else tweet_count, counted_below)
     for turn in range(20_000):
         state = store.state()
         request = walk.next_request(state)
