@@ -1,10 +1,14 @@
-"""One run in one process: resolve the names, fetch the accounts, close the run, whatever happens."""
+"""One run: resolve the names, fetch the accounts, close the run, whatever happens.
+
+One process leads it. A large run is fetched by worker processes, a small one by threads of the leading process.
+"""
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -18,9 +22,11 @@ from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import AccountReport, RunReport, end_account, load_accounts, load_run, save_accounts
+from twitter_pipeline.store.timelines import count_stored
 from twitter_pipeline.store.tokens import SANDBOX_PREFIX
-from twitter_pipeline.tokens import TokenPool
+from twitter_pipeline.tokens import TokenPool, Waiting
 from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
+from twitter_pipeline.workers.fetcher import Fetcher, WorkerFetcher, divide_threads
 from twitter_pipeline.x_api.client import XApiClient
 
 STOPPED = "stopped on request"
@@ -59,24 +65,16 @@ class FetchSession:
         self._client = XApiClient(settings.api_url, max_connections=settings.concurrency)
         pool = TokenPool(database, settings.bearer_tokens, lease_s=self._client.longest_call_s, stop=self._stop)
         self._api = XApi(self._client, pool, stop=self._stop)
+        self._waiting: Callable[[], Waiting | None] = lambda: pool.waiting
         self._run = OpenRun(
-            database, dagster_run_id=dagster_run_id, kind=kind, requests=requests, waiting=lambda: pool.waiting
+            database, dagster_run_id=dagster_run_id, kind=kind, requests=requests, waiting=lambda: self._waiting()
         )
-        self._fetcher: HistoryFetcher | None = None
+        self._fetcher: Fetcher | None = None
 
     def __enter__(self) -> Self:
         self._resources.enter_context(self._client)
         self._resources.enter_context(self._run)
-        self._fetcher = HistoryFetcher(
-            self._api,
-            self._database,
-            fetch_run_id=self._run.id,
-            options=FetchOptions(page_size=self._settings.page_size, settle=self._settings.settle),
-            concurrency=self._settings.concurrency,
-            stop=self._stop,
-        )
         self._resources.callback(self._close_run)
-        self._resources.callback(self._fetcher.close)
         return self
 
     def __exit__(
@@ -106,16 +104,14 @@ class FetchSession:
         """
         with self._noting_what_breaks():
             resolution = self._resolve(self._requests)
-        accounts = resolution.accounts
-        pages = [
-            expected_pages(each.request.fetch_mode, each.tweet_count, page_size=self._settings.page_size)
-            for each in accounts
-        ]
-        dealt = deal_batches(pages, per_batch=self._settings.batch_accounts)
-        batches = [[accounts[position] for position in batch] for batch in dealt]
-        for batch in batches:
-            # All batches are worked on from now on, by the same threads: a later step finds its accounts under way.
-            self._started.start(batch)
+            accounts = resolution.accounts
+            pages = self._expected_pages(accounts)
+            dealt = deal_batches(pages, per_batch=self._settings.batch_accounts)
+            batches = [[accounts[position] for position in batch] for batch in dealt]
+            fetcher = self._fetcher_for(accounts, pages)
+            for batch in batches:
+                # All batches are worked on from now on, side by side: a later step finds its accounts under way.
+                fetcher.start(batch)
         not_looked_up = [absence.request for absence in resolution.absences if absence.availability is None]
         return Dealt(batches, not_looked_up)
 
@@ -131,7 +127,8 @@ class FetchSession:
             tried = {report.username for report in self._reports_of(not_looked_up)}
             again = [request for request in not_looked_up if request.username not in tried]
             found = self._resolve(again).accounts if again else []
-            self._started.fetch([*accounts, *found])
+            wanted = [*accounts, *found]
+            self._fetcher_for(wanted, self._expected_pages(wanted)).fetch(wanted)
         return self._reports_of([*(account.request for account in accounts), *not_looked_up])
 
     def account_reports(self) -> tuple[AccountReport, ...]:
@@ -149,11 +146,43 @@ class FetchSession:
             raise PipelineError(f"run {self._run.id} has no row in fetch_runs any more")
         return report
 
-    @property
-    def _started(self) -> HistoryFetcher:
+    def _expected_pages(self, accounts: Sequence[Account]) -> list[int]:
+        size = self._settings.page_size
+        return [expected_pages(each.request.fetch_mode, each.tweet_count, page_size=size) for each in accounts]
+
+    def _fetcher_for(self, accounts: Sequence[Account], pages: Sequence[int]) -> Fetcher:
+        """Return what fetches this run's accounts, chosen by the size of the work that comes first."""
         if self._fetcher is None:
-            raise PipelineError("a session is used inside its context")
+            self._fetcher = self._choose_fetcher(accounts, pages)
+            self._resources.callback(self._fetcher.close)
         return self._fetcher
+
+    def _choose_fetcher(self, accounts: Sequence[Account], pages: Sequence[int]) -> Fetcher:
+        divide = partial(divide_threads, self._settings.concurrency, accounts=len(accounts))
+        # What is stored is counted only where it can matter.
+        threads = divide(pages=sum(pages)) and divide(pages=self._missing_pages(accounts, pages))
+        if threads:
+            workers = WorkerFetcher(
+                self._settings, self._database, fetch_run_id=self._run.id, threads=threads, stop=self._stop
+            )
+            self._waiting = lambda: workers.waiting
+            return workers
+        return HistoryFetcher(
+            self._api,
+            self._database,
+            fetch_run_id=self._run.id,
+            options=FetchOptions(page_size=self._settings.page_size, settle=self._settings.settle),
+            concurrency=self._settings.concurrency,
+            stop=self._stop,
+        )
+
+    def _missing_pages(self, accounts: Sequence[Account], pages: Sequence[int]) -> int:
+        """Estimate how many of these pages are not stored; an account that has all takes one call to find out."""
+        stored = count_stored(self._database, [account.user_id for account in accounts])
+        return sum(
+            max(1, expected - stored.get(account.user_id, 0) // self._settings.page_size)
+            for account, expected in zip(accounts, pages, strict=True)
+        )
 
     def _resolve(self, requests: Sequence[FetchRequest]) -> Resolution:
         """Resolve names, and record those that cannot be had."""

@@ -1,6 +1,7 @@
 """The environment as values: `.env` of the project folder, and above it the variables that are set."""
 
 import logging
+import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.prices import Prices
@@ -20,6 +21,12 @@ logger = logging.getLogger(__name__)
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 BEARER_PREFIX = "TWITTER_BEARER_"
+
+_TOKEN = re.compile(r"[!#-&(-_a-~]+")
+"""Whatever can be sent but quotes."""
+
+# Who can write it can have the tokens sent to an address of theirs.
+_OPEN_TO_OTHERS = stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH
 
 T = TypeVar("T")
 
@@ -51,7 +58,9 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
 
     Raises ConfigurationError with the variable's name, never with the value of a token.
     """
-    variables = {**_read_env_file(env_file), **environ}
+    variables = _Variables({**_read_env_file(env_file), **environ})
+    # What shows errors with their local variables would show the environment here.
+    del environ
     reader = _Reader(variables)
     defaults = Settings()
     return Settings(
@@ -78,10 +87,48 @@ def bearer_keys(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / ".
     return [name for name in names if name.startswith(BEARER_PREFIX)]
 
 
+def with_tokens(environ: Mapping[str, str], tokens: Mapping[str, BearerToken]) -> dict[str, str]:
+    """Return an environment in which a child process finds these tokens and no others.
+
+    Others, also those of `.env`, are blanked, not left out: a blank wins over the file, which the child would read
+    again.
+    """
+    blanks = dict.fromkeys(bearer_keys(environ), "")
+    return {**environ, **blanks, **{key: token.reveal() for key, token in tokens.items()}}
+
+
+def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment from which `load_settings` reads these very settings in a child process.
+
+    It holds the secrets. A time that is no whole number of its unit cannot be said, and the child will refuse it.
+    """
+    return {
+        **with_tokens(environ, settings.bearer_tokens),
+        "TWITTER_API_URL": settings.api_url,
+        "DATABASE_URL": settings.database_url or "",
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "DAGSTER_PORT": str(settings.dagster_port),
+        "TWITTER_PAGE_SIZE": str(settings.page_size),
+        "TWITTER_SETTLE_SECONDS": f"{settings.settle / timedelta(seconds=1):g}",
+        "TWITTER_CONCURRENCY": str(settings.concurrency),
+        "TWITTER_BATCH_ACCOUNTS": str(settings.batch_accounts),
+        "TWITTER_PROFILE_MAX_AGE_DAYS": f"{settings.profile_max_age / timedelta(days=1):g}",
+        "TWITTER_PRICE_POST_USD": str(settings.prices.post_usd),
+        "TWITTER_PRICE_USER_USD": str(settings.prices.user_usd),
+    }
+
+
+class _Variables(dict[str, str]):
+    """Variables with secrets among them: `repr` shows their names."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)})"
+
+
 class _Reader:
     """Reads one variable at a time; a bad value is an error that names the variable."""
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, variables: _Variables) -> None:
         self._variables = variables
 
     def read(self, name: str, convert: Callable[[str], T], default: T) -> T:
@@ -122,16 +169,18 @@ def _money(text: str) -> Decimal:
     return amount
 
 
-def _bearer_tokens(variables: Mapping[str, str]) -> dict[str, BearerToken]:
+def _bearer_tokens(variables: _Variables) -> dict[str, BearerToken]:
     tokens = {
         name: BearerToken(value.strip())
         for name, value in sorted(variables.items())
         if name.startswith(BEARER_PREFIX) and len(name) > len(BEARER_PREFIX) and value.strip()
     }
     for name, token in tokens.items():
-        value = token.reveal()
-        if not (value.isascii() and value.isprintable() and " " not in value):
-            raise ConfigurationError(f"{name} holds blanks or characters that no bearer token has; paste it again")
+        if _TOKEN.fullmatch(token.reveal()) is None:
+            # Such as the quotes that `docker run --env-file` takes for a part of the value, or the word Bearer.
+            raise ConfigurationError(
+                f"{name} holds blanks, quotes or characters that no bearer token has; paste the token alone"
+            )
     if len(set(tokens.values())) < len(tokens):
         first: dict[BearerToken, str] = {}
         for name, token in tokens.items():
@@ -141,20 +190,28 @@ def _bearer_tokens(variables: Mapping[str, str]) -> dict[str, BearerToken]:
     return tokens
 
 
-def _read_env_file(path: Path) -> dict[str, str]:
+def _read_env_file(path: Path) -> _Variables:
     if not path.is_file():
-        return {}
-    if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return _Variables()
+    if path.stat().st_mode & _OPEN_TO_OTHERS:
         _warn_once_of_loose_permissions(path)
     try:
-        values = dotenv_values(path, interpolate=False)
+        # With or without the byte order mark that some editors of Windows write.
+        with path.open(encoding="utf-8-sig") as file:
+            bindings = list(parse_stream(file))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ConfigurationError(f"{path} cannot be read: {why}") from None
-    return {name: value for name, value in values.items() if value is not None}
+    for binding in bindings:
+        if binding.error:
+            raise ConfigurationError(
+                f"{path}, line {binding.original.line}: expected NAME=value, with a quote at both ends of the value or "
+                "at none"
+            )
+    return _Variables({each.key: each.value for each in bindings if each.key and each.value is not None})
 
 
 @cache
 def _warn_once_of_loose_permissions(path: Path) -> None:
     # A command reads its settings in several places; one warning is enough.
-    logger.warning("%s can be read by other users of this machine; run: chmod 600 %s", path, path)
+    logger.warning("%s is open to other users of this machine; run: chmod 600 %s", path, path)

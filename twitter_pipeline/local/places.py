@@ -16,7 +16,7 @@ from twitter_pipeline.local.logs import indented, tail
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
 from twitter_pipeline.local.processes import Service, stop_group
 from twitter_pipeline.secret import BearerToken
-from twitter_pipeline.settings import Settings, bearer_keys
+from twitter_pipeline.settings import Settings, with_tokens
 from twitter_pipeline.store.tokens import SANDBOX_PREFIX
 
 SANDBOX_START_SECONDS = 30.0
@@ -38,14 +38,8 @@ class WorkingPlace:
     server: EmbeddedServer | None
 
     def environment(self) -> dict[str, str]:
-        """Return the environment for a child process that works here: ours, with the secrets of this place.
-
-        Tokens of ours, also those of `.env`, that this place does not use are blanked, not left out: a blank wins
-        over the file, which the child would read again.
-        """
-        blanks = dict.fromkeys(bearer_keys(os.environ), "")
-        tokens = {key: token.reveal() for key, token in self.bearer_tokens.items()}
-        return {**os.environ, **blanks, **tokens, **self._addresses()}
+        """Return the environment for a child process that works here: ours, with the secrets of this place alone."""
+        return {**with_tokens(os.environ, self.bearer_tokens), **self._addresses()}
 
     def check(self) -> None:
         """Bring back a killed server; raise PipelineError when the sandbox has stopped."""

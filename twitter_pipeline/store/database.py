@@ -12,15 +12,44 @@ from psycopg import Connection
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.errors import ConfigurationError, PipelineError
 
 logger = logging.getLogger(__name__)
 
 OUTAGE_SURVIVED_S = 20.0
 """For how long a statement is tried again while the server is away: a restart takes a few seconds."""
 
+DISK_FULL = "53100"
+
 T = TypeVar("T")
 Params = Mapping[str, object] | Sequence[object]
+
+
+class DatabaseFault(PipelineError, psycopg.OperationalError):
+    """The database does not do its part for longer than a restart takes, or has no room; the text is for a person."""
+
+
+class Outage:
+    """How long the server has been away, as all threads see it: once one has given up, none waits as long again."""
+
+    def __init__(self) -> None:
+        self._began_at: float | None = None
+        self._seen_at = 0.0
+
+    def goes_on(self) -> float:
+        """Note that the server does not answer, and return for how many seconds it has not."""
+        now = time.monotonic()
+        if self._began_at is None or now - self._seen_at > OUTAGE_SURVIVED_S:
+            self._began_at = now
+        self._seen_at = now
+        return now - self._began_at
+
+    def is_over(self) -> None:
+        """Note that the server answers."""
+        if self._began_at is not None:
+            # Not before: what a run logs goes into Dagster's storage, which is often on the same server.
+            logger.warning("The database did not answer for %.1f s", time.monotonic() - self._began_at)
+            self._began_at = None
 
 
 class Database:
@@ -28,6 +57,12 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.engine: Engine = _engine(url, pool_size)
+        self._outage = Outage()
+
+    @property
+    def url(self) -> str:
+        """The URL with all that a connection takes, also the password."""
+        return self.engine.url.render_as_string(hide_password=False)
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -37,7 +72,8 @@ class Database:
         """Run one statement as a transaction of its own and return its rows.
 
         While the server is away it is tried again for `OUTAGE_SURVIVED_S`; whether an earlier try was committed
-        cannot be known, so statements given here must do no harm when run twice.
+        cannot be known, so statements given here must do no harm when run twice. Raises DatabaseFault when the server
+        stays away or its disk is full.
         """
         # Prepared from the first time on: most statements are few and run often.
         return self._surviving_outages(
@@ -51,16 +87,23 @@ class Database:
             yield connection
 
     def _surviving_outages(self, work: Callable[[Connection], T]) -> T:
+        # Of its own too: a statement that brings the server down each time may see others succeed in between.
         give_up_at = time.monotonic() + OUTAGE_SURVIVED_S
         pause_s = 0.05
         while True:
             try:
                 with self._connection() as connection:
-                    return work(connection)
+                    result = work(connection)
             except (psycopg.OperationalError, DBAPIError) as error:
-                if not _is_outage(error) or time.monotonic() + pause_s > give_up_at:
+                if _is_disk_full(error):
+                    raise fault_of(_cause(error)) from error
+                if not _is_outage(error):
                     raise
-                logger.warning("The database does not answer (%s); trying again", str(error).splitlines()[0])
+                if self._outage.goes_on() > OUTAGE_SURVIVED_S or time.monotonic() + pause_s > give_up_at:
+                    raise fault_of(_cause(error)) from error
+            else:
+                self._outage.is_over()
+                return result
             time.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, 2.0)
 
@@ -84,9 +127,30 @@ def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return cursor.fetchall() if cursor.description else []
 
 
+def fault_of(cause: BaseException) -> DatabaseFault:
+    """Tell what a driver said, psycopg's or psycopg2's, as a person wants to read it."""
+    said = next(iter(str(cause).splitlines()), type(cause).__name__)
+    if DISK_FULL in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)):
+        return DatabaseFault(
+            f"the database's disk is full: {said}. What was fetched is stored; free some space there and run again."
+        )
+    return DatabaseFault(
+        f"the database stopped answering: {said}. What was fetched is stored; see to the database and run again."
+    )
+
+
+def _cause(error: Exception) -> BaseException:
+    return error.orig or error if isinstance(error, DBAPIError) else error
+
+
+def _is_disk_full(error: Exception) -> bool:
+    cause = _cause(error)
+    return isinstance(cause, psycopg.OperationalError) and cause.sqlstate == DISK_FULL
+
+
 def _is_outage(error: Exception) -> bool:
     """Whether the connection was lost or refused, as against a statement that failed."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
+    cause = _cause(error)
     if not isinstance(cause, psycopg.OperationalError):
         return False
     state = cause.sqlstate

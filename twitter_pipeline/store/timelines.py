@@ -92,8 +92,21 @@ SELECT count(*) FROM tweets
 WHERE author_id = %s AND created_at >= date_trunc('second', %s::timestamptz) AND id >= %s
 """
 
+# The fifth, or the last of fewer. By time first, which the index holds; ids of the same second follow.
+WITNESS = """
+SELECT min(id) FROM (
+    SELECT id FROM tweets
+    WHERE author_id = %s AND created_at <= %s AND id < %s
+    ORDER BY created_at DESC, id DESC
+    LIMIT 5
+) AS newest
+"""
+
 COUNT_ALL = "SELECT count(*) FROM tweets WHERE author_id = %s"
 
+COUNT_EACH = "SELECT author_id, count(*) FROM tweets WHERE author_id = ANY (%s::bigint[]) GROUP BY author_id"
+
+_AFTER_THE_LAST_UNDATED = datetime(2010, 12, 1, tzinfo=UTC)
 _BEFORE_THE_FIRST_TWEET = datetime(2006, 1, 1, tzinfo=UTC)
 
 _NUMBERS = (
@@ -154,13 +167,18 @@ class TimelineStore:
 
     def state_of(self, covered: Coverage, unreachable: Coverage) -> AccountState:
         """Return the state as planning wants it, with counting left to the database."""
-        return AccountState(covered, unreachable, self.count_from)
+        return AccountState(covered, unreachable, self.count_from, self.witness_below)
 
     def count_from(self, lowest_id: int) -> int:
         """Return how many tweets with this id or a higher one are stored."""
         since = time_at(lowest_id) if is_dated(lowest_id) else _BEFORE_THE_FIRST_TWEET
         rows = self._database.execute(COUNT_FROM, (self._user_id, since, lowest_id))
         return int(rows[0][0])
+
+    def witness_below(self, upper: int) -> int | None:
+        """Return the fifth-newest stored tweet below this id, or the lowest if there are fewer; None without any."""
+        until = time_at(upper) if is_dated(upper) else _AFTER_THE_LAST_UNDATED
+        return self._database.execute(WITNESS, (self._user_id, until, upper))[0][0]
 
     def count(self) -> int:
         """Return how many tweets are stored."""
@@ -206,6 +224,11 @@ class TimelineStore:
         )
         covered, unreachable, new, billed = rows[0]
         return SavedPage(_coverage(covered), _coverage(unreachable), new, billed)
+
+
+def count_stored(database: Database, user_ids: Sequence[int]) -> dict[int, int]:
+    """Return how many tweets are stored of each of these accounts; one that has none is left out."""
+    return dict(database.execute(COUNT_EACH, (list(user_ids),)))
 
 
 def _columns(tweets: Sequence[Tweet]) -> dict[str, object]:

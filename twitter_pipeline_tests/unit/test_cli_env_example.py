@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from twitter_pipeline import settings
-from twitter_pipeline.settings import BEARER_PREFIX, PROJECT_DIR, Settings, load_settings
+from twitter_pipeline.settings import BEARER_PREFIX, PROJECT_DIR, Settings, load_settings, render_settings
 
 EXAMPLE = PROJECT_DIR / ".env.example"
 LINE = re.compile(r"^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
@@ -32,6 +32,10 @@ def test_it_names_every_variable_that_is_read_and_no_other(monkeypatch: pytest.M
 
     assert {name for name in examples() if not name.startswith(BEARER_PREFIX)} == read
     assert any(name.startswith(BEARER_PREFIX) for name in examples())
+
+
+def test_every_variable_is_passed_on_to_a_child_process() -> None:
+    assert {name for name in examples() if not name.startswith(BEARER_PREFIX)} <= render_settings(Settings(), {}).keys()
 
 
 def test_the_values_it_shows_are_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

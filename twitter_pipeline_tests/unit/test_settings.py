@@ -9,7 +9,7 @@ import pytest
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.secret import BearerToken
-from twitter_pipeline.settings import Settings, load_settings
+from twitter_pipeline.settings import Settings, bearer_keys, load_settings, render_settings
 
 SECRET = "AAAA-not-a-real-one"  # noqa: S105 nobody's
 
@@ -61,6 +61,31 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
         profile_max_age=timedelta(days=1),
         prices=Prices(post_usd=Decimal("0.01"), user_usd=Decimal(0)),
     )
+
+
+def test_a_child_process_reads_the_settings_that_were_rendered_for_it_whatever_the_environment_and_the_file_say(
+    env_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(env_file, "TWITTER_BEARER_1=of-the-file\nTWITTER_BEARER_2=of-the-file-too\nTWITTER_PAGE_SIZE=20\n")
+    monkeypatch.setitem(bearer_keys.__kwdefaults__, "env_file", env_file)
+    settings = Settings(
+        bearer_tokens={"TWITTER_BEARER_1": BearerToken(SECRET)},
+        api_url="http://127.0.0.1:8000",
+        database_url="postgresql+psycopg://me:p%40w@/twitter?host=%2Ftmp%2Fsocket",
+        dagster_home=tmp_path / "home",
+        dagster_port=4000,
+        page_size=100,
+        settle=timedelta(seconds=60),
+        concurrency=4,
+        batch_accounts=7,
+        profile_max_age=timedelta(days=1),
+        prices=Prices(post_usd=Decimal("0.01"), user_usd=Decimal(0)),
+    )
+    environ = {"TWITTER_BEARER_3": "of-the-environment", "TWITTER_CONCURRENCY": "9", "HOME": "/root"}
+    rendered = render_settings(settings, environ)
+
+    assert load_settings(rendered, env_file=env_file) == settings
+    assert rendered["HOME"] == "/root"
 
 
 def test_the_file_is_read_and_the_environment_wins(env_file: Path) -> None:
