@@ -13,7 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.runs import BEAT, LOCK_AGAIN, OPEN, VANISHED, close_run, open_params
+from twitter_pipeline.store.runs import (
+    BEAT,
+    LOCK_AGAIN,
+    OPEN,
+    VANISHED,
+    close_run,
+    free_windows_of_the_dead,
+    open_params,
+)
 from twitter_pipeline.tokens import Waiting
 from twitter_pipeline.words import FetchKind, RunStatus
 
@@ -48,6 +56,7 @@ class OpenRun:
         self.id = 0
 
     def __enter__(self) -> Self:
+        free_windows_of_the_dead(self._database)
         self.id = self._take_lock()
         self._thread.start()
         return self
@@ -83,7 +92,8 @@ class OpenRun:
             try:
                 self._beat()
             except (psycopg.Error, SQLAlchemyError) as error:
-                logger.warning("The run's sign of life could not be written: %s", str(error).splitlines()[0])
+                # Debugging only: what a run logs goes into Dagster's storage, which is often on the same server.
+                logger.debug("The run's sign of life could not be written: %s", str(error).splitlines()[0])
                 self._drop_connection()
 
     def _beat(self) -> None:

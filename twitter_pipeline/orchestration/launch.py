@@ -10,7 +10,9 @@ import dagster as dg
 
 # Public `execute_job` does not tell the run's id before the run has ended, and progress is shown by it.
 from dagster._core.execution.api import execute_run
+from dagster_postgres.utils import DagsterPostgresException
 from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy.exc import DBAPIError
 
 from twitter_pipeline import errors
 from twitter_pipeline.definitions import defs
@@ -20,7 +22,7 @@ from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.orchestration.sensors import fail_vanished_runs
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.settings import load_settings
-from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.database import Database, fault_of
 from twitter_pipeline.store.runs import RunReport, load_run
 
 # How Python and Dagster write an exception: its class with the module, a colon, its text.
@@ -55,7 +57,8 @@ def run_fetch_job(
     """Run the job to its end in the main thread; `on_start` gets the Dagster run id before work begins.
 
     Runs whose process is gone are closed first, here and in Dagster.
-    Ctrl-C ends the run as cancelled and is raised again as KeyboardInterrupt.
+    Ctrl-C ends the run as cancelled and is raised again as KeyboardInterrupt. Raises DatabaseFault when the run cannot
+    be recorded any more.
     """
     os.environ.update(place.environment())
     opened = OpenDatabase(Database(place.database_url, pool_size=1), load_settings(os.environ))
@@ -72,10 +75,17 @@ def run_fetch_job(
             except KeyboardInterrupt:
                 _note_cancelled(instance, run.run_id)
                 raise
+            except (DagsterPostgresException, DBAPIError) as error:
+                raise fault_of(_root_of(error)) from error
         report = load_run(opened.database, dagster_run_id=run.run_id)
     finally:
         opened.database.close()
     return FetchResult(run.run_id, report, None if result.success else _first_failure(result))
+
+
+def _root_of(error: BaseException) -> BaseException:
+    """Return the error of the database's driver, which Dagster wraps in others."""
+    return error if error.__cause__ is None else _root_of(error.__cause__)
 
 
 def _was_interrupted(result: dg.JobExecutionResult) -> bool:

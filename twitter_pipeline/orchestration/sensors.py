@@ -5,13 +5,17 @@ import time
 import dagster as dg
 
 from twitter_pipeline.orchestration.resources import OpenDatabase
-from twitter_pipeline.store.runs import VANISHED, close_run, close_vanished_runs, load_run
+from twitter_pipeline.store.runs import VANISHED, RunReport, close_run, close_vanished_runs, load_run
 from twitter_pipeline.words import RunStatus
 
 LONGEST_BEGINNING_S = 120.0
-"""A run has its row a second or two after it has started, later only while the database does not answer."""
+"""A run has its row a second or two after it was made, later only while the database does not answer."""
 
-UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+LONGEST_ENDING_S = 60.0
+"""Dagster is told of a run's end a moment after the run was closed in the tables."""
+
+# Queued and starting runs are left to Dagster, which starts the ones and gives up the others by itself.
+UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
 def close_with_dagster(dagster_run: dg.DagsterRun, database: OpenDatabase, status: RunStatus, error: str) -> None:
@@ -51,17 +55,25 @@ def reconcile_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
 def fail_vanished_runs(instance: dg.DagsterInstance, database: OpenDatabase) -> list[str]:
     """Close vanished runs in `fetch_runs` and report them to Dagster as failed; return their Dagster run ids.
 
-    Those too that a command has closed in `fetch_runs`, where it finds them without loading Dagster.
+    Those too that a command has closed in `fetch_runs`, where it finds them without loading Dagster, and those that
+    died before they had a row there, or between closing it and telling Dagster.
     """
     close_vanished_runs(database.database, prices=database.settings.prices)
     failed: list[str] = []
-    for record in instance.get_run_records(dg.RunsFilter(job_name="fetch_tweets", statuses=UNFINISHED)):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         run = record.dagster_run
         report = load_run(database.database, dagster_run_id=run.run_id)
-        if report.error == VANISHED if report else _never_began(record):
+        if _has_ended(report) if report else _never_began(record):
             instance.report_run_failed(run, "The process of this run is gone; what it fetched is stored.")
             failed.append(run.run_id)
     return failed
+
+
+def _has_ended(report: RunReport) -> bool:
+    """Whether a run that Dagster takes for unfinished is closed in `fetch_runs`, and not just now."""
+    if report.finished_at is None:
+        return False
+    return report.error == VANISHED or time.time() - report.finished_at.timestamp() > LONGEST_ENDING_S
 
 
 def _never_began(record: dg.RunRecord) -> bool:

@@ -35,6 +35,23 @@ LOCK_AGAIN = """
 SELECT id, pg_advisory_lock_shared(%(lock)s, id::int) FROM fetch_runs WHERE id = %(run_id)s
 """
 
+# The one call that a window may have under way before X has told its limits: when the run that leased it is dead, it
+# will never be settled, and the token would stand idle for as long as a call can last.
+FREE_WINDOWS_OF_THE_DEAD = """
+WITH dead AS (
+    SELECT w.token_id, w.endpoint
+    FROM tokens_endpoint_rl w
+    JOIN api_calls c ON c.called_at = w.leased_at AND c.token_id = w.token_id AND c.endpoint = w.endpoint
+    WHERE w.reset_at IS NULL AND w.in_flight > 0 AND c.outcome IS NULL
+      AND pg_try_advisory_xact_lock(%(lock)s, c.fetch_run_id::int)
+    ORDER BY w.token_id, w.endpoint
+    FOR UPDATE OF w
+)
+UPDATE tokens_endpoint_rl w SET in_flight = 0
+FROM dead
+WHERE w.token_id = dead.token_id AND w.endpoint = dead.endpoint
+"""
+
 BEAT = """
 UPDATE fetch_runs
 SET heartbeat_at = now(), waiting_for = %(waiting_for)s, waiting_until = %(waiting_until)s,
@@ -202,6 +219,11 @@ def open_params(dagster_run_id: str | None, kind: FetchKind, requests: Sequence[
         "request": orjson.dumps([request.as_json() for request in requests]).decode(),
         "lock": ALIVE_LOCK,
     }
+
+
+def free_windows_of_the_dead(database: Database) -> None:
+    """Let others try the tokens that a dead run had leased when nothing was known of their windows yet."""
+    database.execute(FREE_WINDOWS_OF_THE_DEAD, {"lock": ALIVE_LOCK})
 
 
 def save_accounts(database: Database, run_id: int, requests: Sequence[FetchRequest]) -> None:

@@ -81,10 +81,11 @@ SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.n
 """
 
 # Settling twice changes nothing: the second time the call has an outcome. The row of the call is inserted where a crash
-# of the server lost it. Headers count by X's own epoch: a later epoch is a new window, the same one can only shrink,
-# an earlier one is a late answer about a window that is gone. So is the same one, when the window has been closed since
-# the call was sent. reset_at is X's reset less X's clock, from now on: at most a second late (X's clock comes in whole
-# seconds) and never early. An answer without headers, as a time-out or a 5xx, may have been counted all the same.
+# of the server lost it, unless it lost the number too and another call has it now. Headers count by X's own epoch: a
+# later epoch is a new window, the same one can only shrink, an earlier one is a late answer about a window that is
+# gone. So is the same one, when the window has been closed since the call was sent. reset_at is X's reset less X's
+# clock, from now on: at most a second late (X's clock comes in whole seconds) and never early. An answer without
+# headers, as a time-out or a 5xx, may have been counted all the same.
 SETTLE = """
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
@@ -114,7 +115,7 @@ WITH clock AS (
         result_count = excluded.result_count, billed_posts = excluded.billed_posts,
         billed_users = excluded.billed_users, duration_ms = excluded.duration_ms,
         transaction_id = excluded.transaction_id, error = excluded.error
-    WHERE c.outcome IS NULL
+    WHERE c.outcome IS NULL AND c.called_at = excluded.called_at
     RETURNING c.called_at
 )
 UPDATE tokens_endpoint_rl w

@@ -8,9 +8,10 @@ import threading
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,26 @@ from twitter_pipeline.orchestration.launch import FetchResult, run_fetch_job
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.request import read_request
 from twitter_pipeline.sandbox.accounts import AccountSpec
-from twitter_pipeline.sandbox.faults import FaultKind, Faults
+from twitter_pipeline.sandbox.faults import FaultKind, Faults, Script
 from twitter_pipeline.sandbox.windows import USER_TWEETS
 from twitter_pipeline.settings import PROJECT_DIR, load_settings
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.runs import RunReport, load_run
+from twitter_pipeline.store.runs import VANISHED, RunReport, load_run
 from twitter_pipeline_tests.conftest import Databases, MakeSandbox, Sandbox
 
 PATIENCE_S = 60.0
+
+PAGE_SIZE = 50
+
+HELD = """
+SELECT what, count(*) FROM (
+    SELECT 'connection' FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+    UNION ALL
+    SELECT 'lock' FROM pg_locks
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+) held (what) GROUP BY what
+"""
 
 Entry = str | dict[str, Any]
 
@@ -64,6 +77,37 @@ class Trap:
         return self.fault
 
 
+@dataclass
+class Nursery:
+    """A process that runs the job in forks of itself and tells how each ended (`child.serve`)."""
+
+    cleanup: ExitStack
+    started: subprocess.Popen[str] | None = None
+
+    def run(self, place: WorkingPlace, request: str, *, die_at: str | None, kill_after_s: float | None) -> int:
+        """Run the job to its end, or to where it is to be killed, and return its exit status."""
+        order = {
+            "request": request,
+            "die_at": die_at,
+            "kill_after_s": kill_after_s,
+            "environment": place.environment(),
+        }
+        process = self._process()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(orjson.dumps(order).decode() + "\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    def _process(self) -> subprocess.Popen[str]:
+        if self.started is None:
+            words = [sys.executable, "-m", "twitter_pipeline_tests.e2e.child"]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(words, cwd=PROJECT_DIR, stdin=pipe, stdout=pipe, text=True)
+            self.started = self.cleanup.enter_context(process)
+        return self.started
+
+
 @dataclass(frozen=True)
 class Workshop:
     """A working place over a sandbox, and what can be asked about both."""
@@ -71,6 +115,9 @@ class Workshop:
     place: WorkingPlace
     sandbox: Sandbox
     database: Database
+    nursery: Nursery
+    accounts: Sequence[AccountSpec]
+    opened_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def fetch(self, *entries: Entry) -> FetchResult:
         """Run the job on a request in this process; a name alone is an entry."""
@@ -78,9 +125,8 @@ class Workshop:
 
     def start(self, *entries: Entry, words: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Run the job in a process of its own."""
-        request = orjson.dumps(_as_entries(entries)).decode()
         return subprocess.Popen(
-            [sys.executable, "-m", "twitter_pipeline_tests.e2e.child", request, *words],
+            [sys.executable, "-m", "twitter_pipeline_tests.e2e.child", _as_request(entries), *words],
             cwd=PROJECT_DIR,
             env=self.place.environment(),
             stdin=subprocess.DEVNULL,
@@ -88,6 +134,13 @@ class Workshop:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def kill(self, *entries: Entry, at: str | None = None, after_s: float | None = None) -> None:
+        """Run the job in a process of its own that is killed: at a boundary, given as BOUNDARY:N for its passing N
+        (`child.BOUNDARIES`), or after so many seconds.
+        """
+        status = self.nursery.run(self.place, _as_request(entries), die_at=at, kill_after_s=after_s)
+        assert status == -signal.SIGKILL, status
 
     @property
     def opened(self) -> OpenDatabase:
@@ -108,6 +161,11 @@ class Workshop:
     def outcomes(self, report: RunReport) -> dict[str, str]:
         return {each.username: each.outcome.value for each in report.account_reports}
 
+    @property
+    def usernames(self) -> list[str]:
+        """The accounts that the workshop was made with."""
+        return [spec.username for spec in self.accounts]
+
     def user_id(self, username: str) -> int:
         user = self.sandbox.world.user(username)
         assert user is not None
@@ -119,6 +177,9 @@ class Workshop:
             "SELECT id FROM tweets WHERE author_id = %s ORDER BY id DESC", (self.user_id(username),)
         )
         return [tweet_id for (tweet_id,) in rows]
+
+    def tweets_stored(self) -> int:
+        return int(self.database.execute("SELECT count(*) FROM tweets")[0][0])
 
     def truth(self, username: str) -> list[int]:
         """The tweets that the API serves, newest first."""
@@ -133,10 +194,25 @@ class Workshop:
         )
         return [tweet_id for (tweet_id,) in rows]
 
+    def all_untrue(self) -> dict[str, list[int]]:
+        """The same by account, of those that have any."""
+        found = {name: self.untrue(name) for name in self.usernames}
+        return {name: ids for name, ids in found.items() if ids}
+
     def bought_twice(self) -> int:
         """How many tweets the sandbox has served more than once (it must record ids)."""
         served = Counter(tweet_id for call in self.sandbox.api.calls for tweet_id in call.ids)
         return sum(count - 1 for count in served.values())
+
+    def statuses_in_dagster(self) -> list[str]:
+        """What Dagster says of the runs of this workshop, the first one first."""
+        with dg.DagsterInstance.get() as instance:
+            runs = instance.get_runs(dg.RunsFilter(created_after=self.opened_at), ascending=True)
+        return [run.status.value for run in runs]
+
+    def held_by_others(self) -> list[tuple[str, int]]:
+        """The connections and advisory locks that others than the test hold in the database: none between two runs."""
+        return self.database.execute(HELD)
 
     def timeline_calls(self) -> int:
         return sum(call.endpoint == USER_TWEETS for call in self.sandbox.api.calls)
@@ -159,6 +235,13 @@ def dagster_url(databases: Databases) -> Iterator[str]:
     databases.drop(url)
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """The process whose forks are killed, started by the first test that needs it."""
+    with ExitStack() as cleanup:
+        yield Nursery(cleanup)
+
+
 @pytest.fixture
 def environment() -> Iterator[None]:
     """Keep from the test what is in a `.env` of the checkout, and from later tests what this one sets."""
@@ -176,6 +259,7 @@ def make_workshop(
     database: Database,
     database_url: str,
     dagster_url: str,
+    nursery: Nursery,
     environment: None,
     tmp_path: Path,
 ) -> MakeWorkshop:
@@ -185,7 +269,7 @@ def make_workshop(
         accounts: Sequence[AccountSpec],
         *,
         tokens: Any = 2,
-        script: Callable[[str, int], FaultKind | None] | None = None,
+        script: Script | None = None,
         latency_s: float = 0.0,
         **options: Any,
     ) -> Workshop:
@@ -204,7 +288,7 @@ def make_workshop(
             server=None,
         )
         os.environ.update(place.environment())
-        return Workshop(place, sandbox, database)
+        return Workshop(place, sandbox, database, nursery, accounts)
 
     return make
 
@@ -212,6 +296,40 @@ def make_workshop(
 def silent(username: str, tweets: int, **wishes: Any) -> AccountSpec:
     """An account whose last tweet is an hour old, so that all is settled and none appears in the middle of a test."""
     return AccountSpec(username=username, tweets=tweets, last_tweet_at=time.time() - 3600, **wishes)
+
+
+def assert_as_if_never_killed(
+    workshop: Workshop,
+    *,
+    kills: int,
+    limits: Mapping[str, int] | None = None,
+    statuses: Collection[str] = ("failed",),
+) -> None:
+    """Assert what a run that came to its end after `kills` others were killed must leave.
+
+    `limits` are the accounts of which only the newest so many were asked for, `statuses` how the others may be closed.
+    """
+    usernames = workshop.usernames
+    wanted = {name: workshop.truth(name)[: (limits or {}).get(name)] for name in usernames}
+    assert {name: workshop.stored(name) for name in usernames} == wanted
+    assert workshop.all_untrue() == {}
+    total = sum(map(len, wanted.values()))
+    assert workshop.tweets_stored() == total
+    assert workshop.bought_twice() <= kills * len(usernames) * PAGE_SIZE
+    runs = workshop.database.execute("SELECT status::text, error, tweets_new FROM fetch_runs ORDER BY id")
+    *killed, last = [(status, error) for status, error, _ in runs]
+    assert {status for status, _ in killed} <= {*statuses}
+    assert all(error == VANISHED for status, error in killed if status == "failed")
+    assert last == ("done", None)
+    # Those that were killed have their part in it, and each tweet was new to one run only.
+    assert sum(new for _, _, new in runs) == total
+    *killed_in_dagster, last_in_dagster = workshop.statuses_in_dagster()
+    assert killed_in_dagster == ["FAILURE"] * len(killed_in_dagster)
+    assert last_in_dagster == "SUCCESS"
+    # A kill may come before the run is known to either.
+    assert len(killed) <= len(killed_in_dagster) <= kills
+    assert workshop.held_by_others() == []
+    assert workshop.database.execute("SELECT * FROM walks") == []
 
 
 def status_in_dagster(dagster_run_id: str) -> str:
@@ -231,6 +349,10 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, int]:
 def signalled(process: subprocess.Popen[str], number: signal.Signals) -> Callable[[], None]:
     """Make the action that sends a signal to a process."""
     return lambda: process.send_signal(number)
+
+
+def _as_request(entries: Sequence[Entry]) -> str:
+    return orjson.dumps(_as_entries(entries)).decode()
 
 
 def _as_entries(entries: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
 
 import dagster as dg
 import psycopg
@@ -14,12 +16,14 @@ from twitter_pipeline.orchestration import sensors
 from twitter_pipeline.orchestration.launch import fetch_job, run_fetch_job
 from twitter_pipeline.orchestration.sensors import close_failed_runs, fail_vanished_runs
 from twitter_pipeline.request import FetchRequest
+from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.settings import load_settings
 from twitter_pipeline.store.runs import VANISHED, close_vanished_runs
 from twitter_pipeline_tests.e2e.conftest import (
     MakeWorkshop,
     Trap,
     Workshop,
+    assert_as_if_never_killed,
     ended,
     signalled,
     silent,
@@ -125,8 +129,7 @@ def kill_in_a_call(workshop: Workshop, trap: Trap) -> None:
 
 def kill_between_an_answer_and_its_storing(workshop: Workshop, trap: Trap) -> None:
     trap.at = None
-    process = workshop.start(*REQUEST, words=["--die-before-page", "10"])
-    assert ended(process)[1] == -signal.SIGKILL
+    workshop.kill(*REQUEST, at="before-a-page:11")
 
 
 @pytest.mark.parametrize("kill", [kill_in_a_call, kill_between_an_answer_and_its_storing])
@@ -156,6 +159,43 @@ def test_a_run_that_is_killed_is_closed_with_what_it_achieved_and_the_next_buys_
     assert workshop.bought_twice() <= 50 * len(NAMES)
     # The account that was to be watched is, although the run that began with it was killed.
     assert workshop.database.execute("SELECT count(*) FROM user_state WHERE is_tracked") == [(1,)]
+
+
+@dataclass
+class Calendar:
+    """The clock of a world that can be stopped, so that nobody tweets any more."""
+
+    stopped_at: float | None = None
+
+    def __call__(self) -> float:
+        return time.time() if self.stopped_at is None else self.stopped_at
+
+    def stop(self) -> None:
+        self.stopped_at = time.time()
+
+
+def test_runs_that_are_killed_again_and_again_while_accounts_tweet_lose_nothing_and_buy_little_twice(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is younger than the settle time is read again on purpose; here nothing appears late.
+    monkeypatch.setenv("TWITTER_SETTLE_SECONDS", "0")
+    monkeypatch.setattr(sensors, "LONGEST_BEGINNING_S", 0.0)
+    kills, names, clock, random = 14, ["one", "two", "three", "four", "five", "six"], Calendar(), Random(20)
+    accounts = [AccountSpec(username=name, tweets=2900, tweets_per_day=3 * 86_400) for name in names]
+    workshop = make_workshop(accounts, clock=clock, latency_s=(0.05, 0.25))
+    for _ in range(kills):
+        workshop.kill(*names, after_s=random.uniform(0.1, 1.6))
+        workshop.time_passes(seconds=6)
+        assert workshop.all_untrue() == {}
+    before_the_last = workshop.tweets_stored()
+    clock.stop()
+    again = workshop.fetch(*names)
+
+    assert again.error is None
+    assert again.report is not None
+    assert 0 < before_the_last < before_the_last + again.report.tweets_new == workshop.tweets_stored()
+    assert_as_if_never_killed(workshop, kills=kills)
+    assert all(2900 < len(workshop.truth(name)) < 3200 for name in names)
 
 
 def test_a_killed_run_that_a_command_has_closed_in_the_tables_is_failed_in_dagster_too(

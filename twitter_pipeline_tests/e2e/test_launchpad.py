@@ -14,13 +14,15 @@ import dagster as dg
 import httpx
 import pytest
 import yaml
+from dagster_shared.yaml_utils import load_run_config_yaml
 from dotenv import dotenv_values
 
 from twitter_pipeline.local.instance import dagster_storage_url, prepare_dagster_home
 from twitter_pipeline.local.places import WorkingPlace
 from twitter_pipeline.local.postgres import EmbeddedServer
 from twitter_pipeline.local.up import HOST, dagster, wait_for_ui
-from twitter_pipeline.request import EXAMPLE
+from twitter_pipeline.orchestration.requests import requests_of_run
+from twitter_pipeline.request import EXAMPLE, FetchMode, FetchRequest
 from twitter_pipeline.sandbox.api import SandboxApi
 from twitter_pipeline.sandbox.faults import Faults
 from twitter_pipeline.sandbox.server import running_server
@@ -116,6 +118,11 @@ class Ui:
     def runs(self) -> int:
         return self.ask(COUNT)["data"]["runsOrError"]["count"]
 
+    def traces(self) -> tuple[int, int, int]:
+        """What a refused request must not leave: runs in Dagster, runs in the tables, calls."""
+        rows = self.database.execute("SELECT count(*) FROM fetch_runs")
+        return self.runs(), int(rows[0][0]), len(self.api.calls)
+
     def ended(self, dagster_run_id: str) -> dict[str, Any]:
         """Wait for the end of a run and return what its page shows."""
         deadline = time.monotonic() + 60
@@ -147,6 +154,12 @@ class Ui:
         found = re.search(r"in process \(pid: (\d+)\)", messages)
         assert found is not None
         return int(found[1])
+
+
+def told(answer: dict[str, Any]) -> str:
+    """All that the answer to a refused launch tells."""
+    parts = [answer, *answer.get("causes", []), *answer.get("errors", [])]
+    return " ".join(part["message"] for part in parts if "message" in part)
 
 
 @pytest.fixture(scope="module")
@@ -218,15 +231,87 @@ def test_a_request_pasted_as_a_block_of_text_runs_too(ui: Ui) -> None:
 
 
 def test_a_bad_request_is_answered_with_its_mistakes_and_no_run_is_made(ui: Ui) -> None:
-    before = ui.runs()
+    before = ui.traces()
     pasted = '[{"username": "nasa", "fetch_mode": "limit:0"}, {"username": "no such name"}]'
     answer = ui.launch(f"request: {pasted}")
 
-    said = " ".join([answer["message"], *(cause["message"] for cause in answer["causes"])])
     assert answer["__typename"] == "PythonError"
-    assert "entry 1 (nasa), fetch_mode: got" in said
-    assert "entry 2, username: got" in said
-    assert ui.runs() == before
+    assert "entry 1 (nasa), fetch_mode: got" in told(answer)
+    assert "entry 2, username: got" in told(answer)
+    assert ui.traces() == before
+
+
+NAME_EXPECTED = "expected 1 to 15 letters, digits or underscores"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("request: [{username: 007, track_after: 1}]", f"entry 1, username: got 7, {NAME_EXPECTED}, in quotes"),
+        ("request: [{username: 007, track_after: 1}]", "entry 1, track_after: got 1, expected true or false"),
+        ("request:\n- username: yes\n", f"entry 1, username: got true, {NAME_EXPECTED}, in quotes"),
+        ("request:\n- username: 1:30\n", "entry 1, username: got 90"),
+        ("request:\n- username:\n", "entry 1, username: got null"),
+        ("request:\n- username: 2020-01-01\n", 'entry 1, username: got "2020-01-01"'),
+        ("request:\n- username: nasa\n  fetch_mode: 50\n", "entry 1 (nasa), fetch_mode: got 50"),
+        ("request:\n- username: nasa\n  mode: full\n", 'entry 1 (nasa), field "mode": got an unknown field'),
+        ("request:\n", "request: got null, expected a list of entries"),
+        ("request: nasa\n", "line 1, column 1: got "),
+        ("request: [nasa]\n", 'entry 1: got "nasa", expected an object with a username'),
+        ("request: {nasa: full}\n", 'request: got {"nasa":"full"}, expected a list of entries'),
+        ("request: [{1: nasa}]", 'entry 1, field "1": got an unknown field'),
+        ('request: [{"username": "na\\0sa \\e[2J"}]', r'entry 1, username: got "na\u0000sa \u001b[2J"'),
+        ('request: [{"username": "\\uD83D\\u202E"}]', r"entry 1, username: got '\ud83d\u202e'"),
+        ("request: [{username: <script>}]", 'entry 1, username: got "<script>"'),
+        ("request: " + "[" * 300 + "]" * 300, "entry 1: got [[["),
+        ('request: |\n  [{"username": "nasa", "username": "esa"}]\n', "got the field more than once"),
+        ("request: |\n  - username: nasa\n", "line 1, column 2: got "),
+        # What is no YAML, or not of the form of a run's configuration, is refused by Dagster itself.
+        ("request:\n\t- username: nasa\n", "found character '\\t' that cannot start any token"),
+        ("request: [{username: @nasa}]", "found character '@' that cannot start any token"),
+        ("request: !!python/object/apply:os.getpid []\n", "could not determine a constructor for the tag"),
+        ("request: &all [*all]\n", "recursion"),
+        ("requests: []\n", 'unexpected config entry "requests" at the root'),
+    ],
+)
+def test_whatever_is_typed_that_is_no_request_is_refused_with_what_is_wrong(ui: Ui, text: str, said: str) -> None:
+    before = ui.traces()
+    answer = ui.launch(text)
+
+    assert answer["__typename"] in ("PythonError", "RunConfigValidationInvalid")
+    assert said in told(answer)
+    assert ui.traces() == before
+
+
+def test_a_hundred_thousand_mistakes_are_counted_in_an_answer_that_a_browser_can_show(ui: Ui) -> None:
+    before = ui.traces()
+    answer = ui.launch("request: |\n  " + '[{"username": 7}' + ', {"username": 7}' * 99_999 + "]")
+
+    assert "The request has 100000 mistakes; no call was made." in told(answer)
+    assert "... and 99950 more" in told(answer)
+    assert len(ui.said[-1]) < 20_000
+    assert ui.traces() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "request:\n  - username: nasa\n    fetch_mode: limit:5\n  - {username: '@esa', track_after: yes}\n",
+        "request:\n  - &nasa {username: nasa, fetch_mode: limit:5}\n  - *nasa\n"
+        "  - {username: esa, track_after: true}\n",
+        "request:\n  - &nasa {username: nasa, fetch_mode: limit:5}\n  - {<<: *nasa, username: ESA, fetch_mode: full,"
+        " track_after: true}\n",
+        'request: >\n  [{"username": "nasa", "fetch_mode": "limit:5"},\n  {"username": "esa", "track_after": true}]\n',
+        "# who\nrequest: [ # two\n {username: nasa, fetch_mode: 'limit:5'},\n"
+        ' {username: "\\u0065sa", track_after: True}]',
+    ],
+)
+def test_a_request_may_be_written_in_any_way_that_yaml_knows(text: str) -> None:
+    # As Dagster's server reads it. Of a key that stands twice it keeps the last; the editor marks it as an error.
+    assert requests_of_run(load_run_config_yaml(text)) == (
+        FetchRequest("nasa", fetch_mode=FetchMode(5)),
+        FetchRequest("esa", track_after=True),
+    )
 
 
 def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(ui: Ui) -> None:
@@ -236,11 +321,15 @@ def test_a_run_that_is_terminated_in_the_ui_ends_as_cancelled(ui: Ui) -> None:
     stopped = ui.ask(STOP, id=dagster_run_id)["data"]["terminateRun"]
     run = ui.ended(dagster_run_id)
     report = ui.closed(dagster_run_id)
+    stored = len(ui.stored("long_one"))
+    again = ui.closed(ui.launched('request: [{"username": "long_one"}]'))
 
     assert stopped["__typename"] == "TerminateRunSuccess"
     assert run["status"] == "CANCELED"
     assert (report.status, report.error) == ("cancelled", "stopped on request")
-    assert 0 < report.tweets_new == len(ui.stored("long_one")) < 3200
+    assert 0 < report.tweets_new == stored < 3200
+    assert again.tweets_new == 3200 - stored
+    assert ui.stored("long_one") == ui.api.world.served_ids("long_one")
 
 
 def test_a_run_whose_process_is_killed_is_failed_in_dagster_and_closed_by_the_daemon(ui: Ui) -> None:
@@ -250,10 +339,14 @@ def test_a_run_whose_process_is_killed_is_failed_in_dagster_and_closed_by_the_da
     os.kill(ui.worker_of(dagster_run_id), signal.SIGKILL)
     run = ui.ended(dagster_run_id)
     report = ui.closed(dagster_run_id)
+    stored = len(ui.stored("long_two"))
+    again = ui.closed(ui.launched('request: [{"username": "long_two"}]'))
 
     assert run["status"] == "FAILURE"
     assert (report.status, report.error) == ("failed", VANISHED)
-    assert 0 < report.tweets_new == len(ui.stored("long_two")) < 3200
+    assert 0 < report.tweets_new == stored < 3200
+    assert again.tweets_new == 3200 - stored
+    assert ui.stored("long_two") == ui.api.world.served_ids("long_two")
 
 
 def test_no_secret_is_in_what_the_ui_says_logs_or_stores(ui: Ui, postgres: EmbeddedServer) -> None:

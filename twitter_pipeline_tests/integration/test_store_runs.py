@@ -1,5 +1,6 @@
 """Runs from opening to closing, also those that nobody closes."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -29,7 +30,10 @@ from twitter_pipeline.store.runs import (
     load_run,
     save_accounts,
 )
+from twitter_pipeline.store.tokens import register_tokens
+from twitter_pipeline.store.windows import Lease, lease_call
 from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
+from twitter_pipeline.x_api.endpoints import Endpoint
 
 PRICES = Prices(post_usd=Decimal("0.005"), user_usd=Decimal("0.010"))
 REQUESTS = [FetchRequest("nasa", True, FetchMode(200)), FetchRequest("esa")]
@@ -286,6 +290,7 @@ def test_leaving_gives_the_lock_back_and_leaves_the_run_open(database: Database)
 def test_a_run_whose_connection_was_lost_takes_its_lock_again(
     database: Database, dagster_run_id: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, logger=runs.__name__)
     with opened(database, dagster_run_id) as run:
         cut_connections_with_locks(database)
         eventually(lambda: locks(database) == [run.id])
@@ -303,6 +308,25 @@ def test_a_run_that_was_given_up_during_an_outage_is_taken_up_again(database: Da
         eventually(lambda: report(database, run).status is RunStatus.RUNNING)
 
         assert (report(database, run).finished_at, report(database, run).error) == (None, None)
+
+
+def test_the_first_call_of_a_token_keeps_others_waiting_only_while_its_run_is_alive(database: Database) -> None:
+    def lease(run: OpenRun) -> Lease | None:
+        return lease_call(database, Endpoint.USERS_BY, [key], lease_s=60, fetch_run_id=run.id)
+
+    key = "TWITTER_BEARER_1"
+    register_tokens(database, [key], [Endpoint.USERS_BY.value])
+    with opened(database, "dagster-1") as run:
+        first = lease(run)
+        with opened(database, "dagster-2") as other:
+            refused = lease(other)
+    eventually(lambda: locks(database) == [])
+    with opened(database, "dagster-3") as next_run:
+        second = lease(next_run)
+
+    assert first is not None
+    assert refused is None
+    assert second is not None
 
 
 def locks(database: Database) -> list[int]:
