@@ -137,8 +137,8 @@ class WalkEnd:
     `stored_from_here` counts the account's stored tweets from the lowest id read so far upwards, this page included.
     A walk goes from the top down, so there is no hole above that it could have filled, and the count tells how much of
     the endpoint's reach is used up. `tweet_count` is the API's own count, None when unknown, and
-    `stored_when_counted` are those of the stored tweets that were written when the API counted. `empty_before` counts how
-    often the same range was asked for already and came back empty.
+    `stored_when_counted` are those of the stored tweets that were written when the API counted. `empty_before` counts
+    how often the same range was asked for already and came back empty.
     """
 
     stored_from_here: int

@@ -5,12 +5,13 @@ import dagster as dg
 from twitter_pipeline.orchestration.fetch import fetch_tweets
 from twitter_pipeline.orchestration.resources import DatabaseResource, XApiResource
 from twitter_pipeline.orchestration.sensors import close_cancelled_runs, close_failed_runs, reconcile_runs
+from twitter_pipeline.orchestration.watch import poll_tracked_users, tracked_users_sensor
 
 _database = DatabaseResource()
 
 defs = dg.Definitions(
-    jobs=[fetch_tweets],
-    sensors=[close_failed_runs, close_cancelled_runs, reconcile_runs],
+    jobs=[fetch_tweets, poll_tracked_users],
+    sensors=[tracked_users_sensor, close_failed_runs, close_cancelled_runs, reconcile_runs],
     resources={"database": _database, "x_api": XApiResource(database=_database)},
     executor=dg.in_process_executor,
 )

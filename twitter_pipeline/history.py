@@ -15,8 +15,9 @@ from twitter_pipeline.errors import (
     Interrupted,
     NoTokenAvailable,
 )
-from twitter_pipeline.planning import AccountState, Walk
-from twitter_pipeline.store.database import Database
+from twitter_pipeline.planning import AccountState, Walk, floor_of_new
+from twitter_pipeline.request import FULL, FetchMode
+from twitter_pipeline.store.database import Database, DatabaseFault
 from twitter_pipeline.store.runs import begin_account, end_account
 from twitter_pipeline.store.timelines import PageToSave, SavedPage, TimelineStore
 from twitter_pipeline.store.users import save_availability, set_tracked
@@ -130,6 +131,9 @@ class HistoryFetcher:
             return Ending(AccountOutcome.FAILED, str(error).splitlines()[0])
         except Interrupted as error:
             return Ending(AccountOutcome.INTERRUPTED, str(error))
+        except DatabaseFault as error:
+            # Not logged: what a run logs goes into Dagster's storage, which is often on the same server.
+            return Ending(AccountOutcome.FAILED, str(error))
         except Exception as error:
             # Whatever goes wrong with one account must not stop the others; the log has the traceback.
             logger.exception("Fetching @%s failed", account.request.username)
@@ -137,12 +141,7 @@ class HistoryFetcher:
 
     def _walk(self, account: Account, store: TimelineStore) -> Ending:
         state, held = store.load_state(), None
-        walk = Walk(
-            account.request.fetch_mode,
-            self._options.page_size,
-            account.tweet_count,
-            counted_below=BEYOND_ALL_IDS if account.counted_at is None else id_at(account.counted_at),
-        )
+        walk = self._plan(account, state, store)
         while (request := walk.next_request(state)) is not None:
             if self._stop.is_set():
                 raise Interrupted("stopped between two pages")
@@ -155,6 +154,21 @@ class HistoryFetcher:
             saved = self._judge_and_save(walk, state, reply, store)
             state, held = store.state_of(saved.covered, saved.unreachable), walk.rest
         return self._judge_end(account, walk, state)
+
+    def _plan(self, account: Account, state: AccountState, store: TimelineStore) -> Walk:
+        mode, floor = account.request.fetch_mode, LOWEST_ID
+        if mode.only_new:
+            watched_since = store.watched_since()
+            new_from = floor_of_new(state.covered, None if watched_since is None else id_at(watched_since))
+            # Nothing tells what is new of an account that was never seen: the newest page.
+            mode, floor = (FetchMode(self._options.page_size), LOWEST_ID) if new_from is None else (FULL, new_from)
+        return Walk(
+            mode,
+            self._options.page_size,
+            account.tweet_count,
+            counted_below=BEYOND_ALL_IDS if account.counted_at is None else id_at(account.counted_at),
+            floor=floor,
+        )
 
     def _claim(self, walk: Walk, state: AccountState, store: TimelineStore) -> tuple[AccountState, IdRange | None]:
         """Claim the hole that the walk begins, and return what is stored now, and what is held.
@@ -220,7 +234,7 @@ class HistoryFetcher:
             if is_suspiciously_short(stored, account.tweet_count):
                 return Ending(AccountOutcome.PARTIAL, reason)
             note = _joined(note, reason)
-        elif account.request.fetch_mode.limit is None and state.unreachable and account.tweet_count != stored:
+        elif account.request.fetch_mode == FULL and state.unreachable and account.tweet_count != stored:
             reason = f"X serves no more than the newest {REACH:,} tweets; it counts {counted}; the rest is a known hole"
             note = _joined(note, reason)
         return Ending(AccountOutcome.DONE, note)

@@ -228,6 +228,18 @@ class Walk:
             self._hole = None
 
 
+def floor_of_new(covered: Coverage, watched_from: int | None) -> int | None:
+    """Return the id from which on an account's tweets are new, given what is stored and the id of the watch's begin.
+
+    A watch goes on where the stretch ends that was stored before it began, and leaves no hole above: what a poll that
+    was broken off has left open is still new. An account that is not watched has its news above all that is stored.
+    None when nothing is stored and nothing watched, so that nothing tells what is new.
+    """
+    if watched_from is None:
+        return covered.top
+    return next((each.hi for each in reversed(covered.ranges) if each.lo <= watched_from), watched_from)
+
+
 FEW_ACCOUNTS = 10
 """Up to so many accounts each is a batch, so that each has a step of its own in Dagster; a step costs 25 to 90 ms."""
 
@@ -252,5 +264,7 @@ def deal_batches(pages: Sequence[int], *, per_batch: int) -> list[list[int]]:
 
 def expected_pages(mode: FetchMode, tweet_count: int | None, *, page_size: int) -> int:
     """Estimate how many calls an account takes that nothing is stored of; at least one."""
+    if mode.only_new:
+        return 1
     tweets = min(REACH, REACH if tweet_count is None else tweet_count, REACH if mode.limit is None else mode.limit)
     return max(1, -(-tweets // page_size))

@@ -13,6 +13,7 @@ from twitter_pipeline.errors import InvalidRequest, Mistake
 
 USERNAME = re.compile(r"[A-Za-z0-9_]{1,15}")
 _LIMIT = re.compile(r"limit:([0-9]{1,9})")
+_NOT_PLAIN = re.compile(r"[^ -~]")
 _FIELDS = ("username", "track_after", "fetch_mode")
 
 EXAMPLE = [
@@ -24,21 +25,27 @@ EXAMPLE = [
 
 @dataclass(frozen=True, slots=True)
 class FetchMode:
-    """`full` (limit None): everything the API gives. `limit:N`: the newest N."""
+    """`full`: everything the API gives. `limit:N`: the newest N. `new`: what was written since the last fetch."""
 
     limit: int | None = None
+    only_new: bool = False
 
     def __str__(self) -> str:
+        if self.only_new:
+            return "new"
         return "full" if self.limit is None else f"limit:{self.limit}"
 
     def wider(self, other: "FetchMode") -> "FetchMode":
         """Return the mode that fetches more."""
+        if self.only_new or other.only_new:
+            return other if self.only_new else self
         if self.limit is None or other.limit is None:
             return FULL
         return FetchMode(max(self.limit, other.limit))
 
 
 FULL = FetchMode()
+NEW = FetchMode(only_new=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +64,16 @@ class FetchRequest:
 def parse_request(text: str | bytes) -> tuple[FetchRequest, ...]:
     """Read a request from JSON text; raise InvalidRequest with every mistake in it."""
     try:
+        if isinstance(text, bytes):
+            text = text.decode()
         orjson.loads(text)
         # orjson is strict and tells places; only this one tells of a name that stands twice in an object.
         entries: object = json.loads(text, object_pairs_hook=_Entry)
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidRequest([Mistake(where, error.msg, "JSON, such as " + _example_text())]) from None
+    except UnicodeError:
+        raise InvalidRequest([Mistake("request", "bytes that are no UTF-8 text", "JSON in UTF-8")]) from None
     except RecursionError:
         given = "lists or objects, hundreds of them in one another"
         raise InvalidRequest([Mistake("request", given, "a list of entries, such as " + _example_text())]) from None
@@ -139,7 +150,11 @@ def _read_username(where: str, fields: Mapping[object, object], mistakes: list[M
     if "username" not in fields:
         mistakes.append(Mistake(f"{where}, username", "nothing", expected))
         return ""
-    name = given.strip().removeprefix("@") if isinstance(given, str) else ""
+    if not isinstance(given, str):
+        # YAML reads a name without quotes as what it looks like: 007 as the number 7, `yes` as true.
+        mistakes.append(Mistake(f"{where}, username", _shown(given), f"{expected}, in quotes"))
+        return ""
+    name = given.strip().removeprefix("@")
     if not USERNAME.fullmatch(name):
         mistakes.append(Mistake(f"{where}, username", _shown(given), expected))
         return ""
@@ -157,11 +172,12 @@ def _read_track_after(where: str, fields: Mapping[object, object], mistakes: lis
 def _read_fetch_mode(where: str, fields: Mapping[object, object], mistakes: list[Mistake]) -> FetchMode:
     given = fields.get("fetch_mode", "full")
     text = given.strip().lower() if isinstance(given, str) else ""
-    if text == "full":
-        return FULL
+    if text in {"full", "new"}:
+        return FULL if text == "full" else NEW
     limit = _LIMIT.fullmatch(text)
     if limit is None or int(limit[1]) < 1:
-        mistakes.append(Mistake(f"{where}, fetch_mode", _shown(given), '"full" or "limit:N" with N of 1 or more'))
+        expected = '"full", "new", or "limit:N" with N of 1 or more'
+        mistakes.append(Mistake(f"{where}, fetch_mode", _shown(given), expected))
         return FULL
     return FetchMode(int(limit[1]))
 
@@ -172,8 +188,8 @@ def _shown(given: object) -> str:
         text = orjson.dumps(given).decode()
     except (TypeError, ValueError):
         text = ascii(given)
-    # ascii() escapes control characters and right-to-left marks that would disturb the message.
-    text = text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+    # Control characters and right-to-left marks would disturb the message.
+    text = _NOT_PLAIN.sub(lambda found: ascii(found[0])[1:-1], text[:61])
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -45,6 +45,9 @@ class Settings:
     concurrency: int = 16
     batch_accounts: int = 25
     profile_max_age: timedelta = timedelta(days=7)
+    watch_polls_per_hour: int = 1000
+    watch_shortest: timedelta = timedelta(seconds=60)
+    watch_longest: timedelta = timedelta(hours=6)
     prices: Prices = field(default_factory=Prices)
 
     @property
@@ -63,7 +66,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
     del environ
     reader = _Reader(variables)
     defaults = Settings()
-    return Settings(
+    settings = Settings(
         bearer_tokens=_bearer_tokens(variables),
         api_url=reader.read("TWITTER_API_URL", str, defaults.api_url).rstrip("/"),
         database_url=reader.read("DATABASE_URL", str, None),
@@ -74,11 +77,19 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         concurrency=reader.read("TWITTER_CONCURRENCY", _whole(1, 256), defaults.concurrency),
         batch_accounts=reader.read("TWITTER_BATCH_ACCOUNTS", _whole(1, 10_000), defaults.batch_accounts),
         profile_max_age=timedelta(days=reader.read("TWITTER_PROFILE_MAX_AGE_DAYS", _whole(0, 3650), 7)),
+        watch_polls_per_hour=reader.read(
+            "TWITTER_WATCH_POLLS_PER_HOUR", _whole(1, 1_000_000), defaults.watch_polls_per_hour
+        ),
+        watch_shortest=timedelta(seconds=reader.read("TWITTER_WATCH_SHORTEST_SECONDS", _whole(1, 86_400), 60)),
+        watch_longest=timedelta(seconds=reader.read("TWITTER_WATCH_LONGEST_SECONDS", _whole(1, 604_800), 21_600)),
         prices=Prices(
             post_usd=reader.read("TWITTER_PRICE_POST_USD", _money, defaults.prices.post_usd),
             user_usd=reader.read("TWITTER_PRICE_USER_USD", _money, defaults.prices.user_usd),
         ),
     )
+    if settings.watch_shortest > settings.watch_longest:
+        raise ConfigurationError("TWITTER_WATCH_SHORTEST_SECONDS is more than TWITTER_WATCH_LONGEST_SECONDS")
+    return settings
 
 
 def bearer_keys(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / ".env") -> list[str]:
@@ -113,6 +124,9 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "TWITTER_CONCURRENCY": str(settings.concurrency),
         "TWITTER_BATCH_ACCOUNTS": str(settings.batch_accounts),
         "TWITTER_PROFILE_MAX_AGE_DAYS": f"{settings.profile_max_age / timedelta(days=1):g}",
+        "TWITTER_WATCH_POLLS_PER_HOUR": str(settings.watch_polls_per_hour),
+        "TWITTER_WATCH_SHORTEST_SECONDS": f"{settings.watch_shortest / timedelta(seconds=1):g}",
+        "TWITTER_WATCH_LONGEST_SECONDS": f"{settings.watch_longest / timedelta(seconds=1):g}",
         "TWITTER_PRICE_POST_USD": str(settings.prices.post_usd),
         "TWITTER_PRICE_USER_USD": str(settings.prices.user_usd),
     }

@@ -9,13 +9,10 @@ import dagster as dg
 from twitter_pipeline.accounts import Account
 from twitter_pipeline.orchestration.reports import describe_accounts, describe_run, failure_of, tell
 from twitter_pipeline.orchestration.requests import request_config
+from twitter_pipeline.orchestration.tags import KIND_TAG, tag_run
 from twitter_pipeline.request import FetchRequest, read_request
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.words import AccountOutcome, FetchKind
-
-KIND_TAG = "twitter_pipeline/kind"
-ACCOUNTS_TAG = "twitter_pipeline/accounts"
-DATA_TAG = "twitter_pipeline/data"
 
 Batch = list[dict[str, Any]]
 """Accounts as plain values, so that a stored output can be read by a later version."""
@@ -29,8 +26,7 @@ def resolve_users(
     context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession]
 ) -> Iterator[dg.DynamicOutput[Batch]]:
     """Yield one batch an account while they are few, else a few balanced batches."""
-    made_up = {DATA_TAG: "made up by the sandbox"} if x_api.is_made_up else {}
-    context.instance.add_run_tags(context.run_id, {ACCOUNTS_TAG: str(len(x_api.requests)), **made_up})
+    tag_run(context, x_api)
     dealt = x_api.resolve()
     absent = [report for report in x_api.account_reports() if report.outcome is not AccountOutcome.PENDING]
     tell(context.log, absent)

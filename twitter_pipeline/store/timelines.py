@@ -84,6 +84,8 @@ SELECT state.covered, state.unreachable, %(posts)s - before.known, %(posts)s - b
 
 LOAD_STATE = "SELECT covered, unreachable FROM user_state WHERE user_id = %s"
 
+WATCHED_SINCE = "SELECT tracked_since FROM user_state WHERE user_id = %s AND is_tracked"
+
 CLAIM = "SELECT claim_ids(%(user_id)s, %(fetch_run_id)s, %(wanted)s::int8range, %(alive_lock)s)"
 
 # created_at is what the index holds; X gives it in whole seconds, so the second of the bound's time is included.
@@ -164,6 +166,11 @@ class TimelineStore:
             raise PipelineError(f"user {self._user_id} has no row in user_state: resolve the account first")
         covered, unreachable = rows[0]
         return self.state_of(_coverage(covered), _coverage(unreachable))
+
+    def watched_since(self) -> datetime | None:
+        """Return since when the account is tracked; None when it is not."""
+        rows = self._database.execute(WATCHED_SINCE, (self._user_id,))
+        return rows[0][0] if rows else None
 
     def state_of(self, covered: Coverage, unreachable: Coverage) -> AccountState:
         """Return the state as planning wants it, with counting left to the database."""

@@ -37,6 +37,10 @@ IDS_PER_CALL = 100
 
 # Beyond the time-out of the call itself: name resolution and connecting to further addresses are not bounded by it.
 _CALL_MARGIN_S = 30.0
+_TOTAL_TIMEOUT_S = 30.0
+
+LONGEST_CALL_S = _TOTAL_TIMEOUT_S + _CALL_MARGIN_S
+"""The longest a call can last with a client's time-outs as they are by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class XApiClient:
         *,
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 20.0,
-        total_timeout_s: float = 30.0,
+        total_timeout_s: float = _TOTAL_TIMEOUT_S,
         max_connections: int = 32,
         transport: httpx.BaseTransport | None = None,
     ) -> None:

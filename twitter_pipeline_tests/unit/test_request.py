@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twitter_pipeline.errors import InvalidRequest, Mistake
 from twitter_pipeline.request import EXAMPLE, FULL, FetchMode, FetchRequest, parse_request, read_request
 
-LIMIT_EXPECTED = '"full" or "limit:N" with N of 1 or more'
+LIMIT_EXPECTED = '"full", "new", or "limit:N" with N of 1 or more'
 NAME_EXPECTED = "1 to 15 letters, digits or underscores"
 
 
@@ -63,13 +63,19 @@ def test_modes_are_read_whatever_their_case(fetch_mode: str) -> None:
         ("näsa", '"n\\xe4sa"'),
         ("nasa\u202e", '"nasa\\u202e"'),
         ("\u0661\u0662\u0663", '"\\u0661\\u0662\\u0663"'),
-        (None, "null"),
-        (12, "12"),
-        (["nasa"], '["nasa"]'),
+        ("na\0sa \x1b[2J", '"na\\u0000sa \\u001b[2J"'),
+        ("\u202e\ud83d", "'\\u202e\\ud83d'"),
     ],
 )  # fmt: skip
 def test_a_bad_username_is_shown_with_what_is_expected(username: object, shown: str) -> None:
     assert mistakes([{"username": username}]) == [("entry 1, username", shown, NAME_EXPECTED)]
+
+
+@pytest.mark.parametrize(
+    ("username", "shown"), [(None, "null"), (12, "12"), (True, "true"), (1.5, "1.5"), (["nasa"], '["nasa"]')]
+)
+def test_a_username_that_is_no_text_wants_its_quotes(username: object, shown: str) -> None:
+    assert mistakes([{"username": username}]) == [("entry 1, username", shown, f"{NAME_EXPECTED}, in quotes")]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +132,8 @@ def test_an_empty_request_is_a_mistake() -> None:
         ("", "line 1, column 1"),
         ('[{"username": "nasa"}', "line 1, column 22"),
         ('[\n  {"username": "nasa",}\n]', "line 2, column 22"),
-        (b"\xff\xfe", "line 1, column 1"),
+        (b"\xff\xfe", "request"),
+        ('[{"username": "nasa"}]'.encode("utf-16"), "request"),
         ("[NaN]", "line 1, column 2"),
     ],
 )

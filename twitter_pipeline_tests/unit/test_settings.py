@@ -115,6 +115,44 @@ def test_the_file_may_quote_comment_and_export_and_nothing_is_expanded(env_file:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "TWITTER_BEARER_1={}",
+        "TWITTER_BEARER_1 =  {}  ",
+        "TWITTER_BEARER_1='{}'",
+        'TWITTER_BEARER_1="{}"  # ours',
+        'TWITTER_BEARER_1="  {} "',
+        'TWITTER_BEARER_1="{}\n"',
+        "\ufeffTWITTER_BEARER_1={}",
+        "TWITTER_BEARER_1={}\r",
+    ],
+)
+def test_quotes_and_blanks_around_a_token_in_the_file_do_not_matter(env_file: Path, line: str) -> None:
+    write(env_file, f"{line.format(SECRET)}\nTWITTER_PAGE_SIZE=20\n")
+    settings = load_settings({}, env_file=env_file)
+
+    assert (settings.bearer_tokens, settings.page_size) == ({"TWITTER_BEARER_1": BearerToken(SECRET)}, 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('TWITTER_PAGE_SIZE=20\nTWITTER_BEARER_1="{}\n', 2),
+        ("TWITTER_BEARER_1='{}\nTWITTER_BEARER_2='other'\n", 1),
+        ('TWITTER_BEARER_1="{}" and more\n', 1),
+        ("TWITTER_BEARER_1: {}\n", 1),
+    ],
+)
+def test_a_line_of_the_file_that_is_none_is_told_by_its_number_and_not_passed_over(
+    env_file: Path, text: str, line: int
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"\.env, line {line}: expected NAME=value") as raised:
+        load_settings({}, env_file=write(env_file, text.format(SECRET)))
+
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
         ("DAGSTER_PORT", "0", "a whole number from 1 to 65535"),
@@ -153,7 +191,10 @@ def test_the_same_token_twice_is_an_error_that_names_both_and_shows_neither(env_
     assert str(raised.value) == "TWITTER_BEARER_1 and TWITTER_BEARER_2 hold the same token; remove one of them"
 
 
-@pytest.mark.parametrize("value", ["two words", "naïve", "tab\there", "line\nbreak", "nul\0"])
+@pytest.mark.parametrize(
+    "value",
+    ["two words", "naïve", "tab\there", "line\nbreak", "nul\0", f'"{SECRET}"', f"'{SECRET}'", f"Bearer {SECRET}"],
+)
 def test_a_token_that_cannot_be_one_is_told_by_name(env_file: Path, value: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^TWITTER_BEARER_1 holds") as raised:
         load_settings({"TWITTER_BEARER_1": value}, env_file=env_file)
@@ -175,14 +216,18 @@ def test_no_secret_shows_in_what_is_printed(env_file: Path) -> None:
     assert "hunter2" not in repr(settings)
 
 
-@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o640, True), (0o604, True), (0o400, False)])
-def test_a_file_that_others_can_read_is_warned_of(
-    env_file: Path, caplog: pytest.LogCaptureFixture, mode: int, warns: bool
+@pytest.mark.parametrize(
+    ("mode", "warnings"),
+    [(0o600, 0), (0o400, 0), (0o700, 0), (0o640, 1), (0o604, 1), (0o620, 1), (0o602, 1), (0o644, 1), (0o666, 1)],
+)
+def test_a_file_that_is_open_to_others_is_warned_of_once(
+    env_file: Path, caplog: pytest.LogCaptureFixture, mode: int, warnings: int
 ) -> None:
     write(env_file, f"TWITTER_BEARER_1={SECRET}\n").chmod(mode)
-    load_settings({}, env_file=env_file)
+    for _ in range(3):
+        load_settings({}, env_file=env_file)
 
-    assert ("chmod 600" in caplog.text, SECRET in caplog.text) == (warns, False)
+    assert (caplog.text.count("; run: chmod 600 "), SECRET in caplog.text) == (warnings, False)
 
 
 def test_a_file_that_is_no_text_is_told(env_file: Path) -> None:

@@ -1,0 +1,134 @@
+"""The watch: which accounts are due, and, after a poll, when each is polled next."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from twitter_pipeline.coverage import is_dated, time_at
+from twitter_pipeline.errors import Availability
+from twitter_pipeline.polling.plan import Bounds, Plan, allocate, next_look, next_poll
+from twitter_pipeline.polling.rates import FORGOTTEN, Memory
+from twitter_pipeline.request import NEW, FetchRequest
+from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import AccountReport
+from twitter_pipeline.store.watch import (
+    NextPoll,
+    Polled,
+    hand_out,
+    load_handed,
+    load_newly_read,
+    load_outlook,
+    load_polled,
+    load_rates,
+    postpone,
+    save_polls,
+)
+from twitter_pipeline.store.windows import load_windows
+from twitter_pipeline.tokens import waits_until
+from twitter_pipeline.words import AccountOutcome
+from twitter_pipeline.x_api.client import LONGEST_CALL_S
+from twitter_pipeline.x_api.endpoints import Endpoint
+
+ACCOUNTS_A_RUN = 10_000
+
+# An account that failed or was broken off has told nothing.
+_TOLD = (AccountOutcome.DONE, AccountOutcome.PARTIAL, AccountOutcome.UNAVAILABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Accounts that were handed to a run; the run finds them by the key."""
+
+    key: str
+    accounts: int
+
+
+def take_due(database: Database, settings: Settings) -> Due | str:
+    """Hand the accounts that are due to a run that is about to be started, or say why there is nothing to do now."""
+    outlook = load_outlook(database)
+    if outlook.next_poll_at is None:
+        return "no account is tracked"
+    if outlook.next_poll_at > outlook.now:
+        return f"none of {outlook.tracked:,} tracked accounts is due before {_clock(outlook.next_poll_at)}"
+    if (reason := _no_budget(database, settings)) is not None:
+        return reason
+    key = f"watch-{uuid4().hex}"
+    accounts = hand_out(database, key, at_most=ACCOUNTS_A_RUN)
+    return Due(key, accounts) if accounts else "what is due is being polled"
+
+
+def requests_of_due(database: Database, key: str) -> tuple[FetchRequest, ...]:
+    """Return what a run is to fetch that accounts were handed to."""
+    return tuple(FetchRequest(username.lower(), fetch_mode=NEW) for username in load_handed(database, key))
+
+
+def plan_next_polls(database: Database, settings: Settings, reports: Sequence[AccountReport]) -> Plan:
+    """Learn from a run's accounts how much they tweet, and decide when each is polled next.
+
+    Accounts that failed are tried again after the shortest interval. Returns the plan that it was decided by.
+    """
+    plan = share_budget(database, settings)
+    read = [each.user_id for each in reports if each.user_id is not None and each.outcome in _TOLD]
+    failed = [each.user_id for each in reports if each.user_id is not None and each.outcome not in _TOLD]
+    save_polls(database, _next_polls(database, plan, read))
+    postpone(database, failed, seconds=settings.watch_shortest.total_seconds())
+    return plan
+
+
+def share_budget(database: Database, settings: Settings) -> Plan:
+    """Share the budget of polls out among all tracked accounts."""
+    rates, away = load_rates(database)
+    unknown = Memory(datetime.now(UTC)).rate().even
+    bounds = Bounds(settings.watch_shortest, settings.watch_longest)
+    known = [unknown if rate is None else rate for rate in rates]
+    return allocate(known, polls_per_hour=settings.watch_polls_per_hour, bounds=bounds, away=away)
+
+
+def _next_polls(database: Database, plan: Plan, user_ids: Sequence[int]) -> list[NextPoll]:
+    polled = load_polled(database, user_ids)
+    if not polled:
+        return []
+    read = load_newly_read(database, user_ids, remembered_from=polled[0].now - FORGOTTEN)
+    return [_next_poll(plan, each, _learned(each, read.get(each.user_id, {}))) for each in polled]
+
+
+def _next_poll(plan: Plan, polled: Polled, memory: Memory) -> NextPoll:
+    rate = memory.rate()
+    if polled.availability is Availability.ACTIVE:
+        at = next_poll(plan, rate, user_id=polled.user_id, after=polled.now)
+    else:
+        at = next_look(plan, user_id=polled.user_id, away_since=polled.availability_since, after=polled.now)
+    return NextPoll(polled.user_id, at, memory.until, memory.hours, memory.tweets, rate.even)
+
+
+def _learned(polled: Polled, read: Mapping[datetime, int]) -> Memory:
+    """Add what was read since to what is remembered; the first time, since when nothing was missed."""
+    if polled.rate_known_at is not None and polled.rate_hours is not None and polled.rate_tweets is not None:
+        memory = Memory(polled.rate_known_at, tuple(polled.rate_hours), tuple(polled.rate_tweets))
+    else:
+        memory = Memory(max(_complete_since(polled), polled.now - FORGOTTEN))
+    if polled.availability is not Availability.ACTIVE:
+        return memory.skip(polled.now)
+    return memory.observe(read, polled.now)
+
+
+def _complete_since(polled: Polled) -> datetime:
+    lowest = polled.complete_from_id
+    return time_at(lowest) if lowest is not None and is_dated(lowest) else polled.tracked_since
+
+
+def _no_budget(database: Database, settings: Settings) -> str | None:
+    """Say why no call could be sent now, None when one can."""
+    windows = load_windows(database, Endpoint.USER_TWEETS, sorted(settings.bearer_tokens))
+    if windows and not any(window.usable for window in windows):
+        return "no token is fit for use: see `twitter-pipeline tokens`"
+    until = waits_until(windows, lease_s=LONGEST_CALL_S) if windows else None
+    if until is not None and until > datetime.now(UTC) + timedelta(seconds=1):
+        return f"all tokens are used up until {_clock(until)}"
+    return None
+
+
+def _clock(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%H:%M:%S} UTC"

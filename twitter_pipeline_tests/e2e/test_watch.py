@@ -1,0 +1,232 @@
+"""The watch: the sensor hands out what is due, a run polls it, and each account is polled again in its time."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from twitter_pipeline.definitions import defs
+from twitter_pipeline.orchestration.watch import tracked_users_sensor
+from twitter_pipeline.sandbox.accounts import AccountSpec
+from twitter_pipeline.store.runs import RunReport
+from twitter_pipeline.words import AccountOutcome
+from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
+
+
+def tick(workshop: Workshop) -> dg.RunRequest | dg.SkipReason:
+    """Let the sensor look once."""
+    with dg.DagsterInstance.get() as instance:
+        context = dg.build_sensor_context(instance=instance, resources={"database": workshop.opened})
+        answer = tracked_users_sensor(context)
+    assert isinstance(answer, dg.RunRequest | dg.SkipReason)
+    return answer
+
+
+def poll(workshop: Workshop, request: dg.RunRequest) -> RunReport:
+    """Run what the sensor asked for."""
+    job = defs.resolve_job_def("poll_tracked_users")
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(instance=instance, run_config=request.run_config)
+    assert result.success
+    return workshop.report(result.run_id)
+
+
+def reason(answer: dg.RunRequest | dg.SkipReason) -> str:
+    assert isinstance(answer, dg.SkipReason), answer
+    return str(answer.skip_message)
+
+
+def requested(answer: dg.RunRequest | dg.SkipReason) -> dg.RunRequest:
+    assert isinstance(answer, dg.RunRequest), answer
+    return answer
+
+
+def watch_from_now(workshop: Workshop, *names: str) -> None:
+    workshop.fetch(*({"username": name, "track_after": True, "fetch_mode": "limit:5"} for name in names))
+
+
+def due_now(workshop: Workshop) -> None:
+    workshop.database.execute("UPDATE user_state SET next_poll_at = now() - interval '1 second'")
+
+
+def test_the_sensor_has_nothing_to_do_without_tracked_accounts(make_workshop: MakeWorkshop) -> None:
+    assert reason(tick(make_workshop([silent("alpha", 5)]))) == "no account is tracked"
+
+
+def test_what_is_due_is_polled_once_and_then_in_its_time(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("alpha", 40), silent("beta", 7), silent("gamma", 9)])
+    watch_from_now(workshop, "alpha", "beta")
+    workshop.fetch({"username": "gamma"})
+
+    first = requested(tick(workshop))
+    assert first.tags["twitter_pipeline/accounts"] == "2"
+    assert reason(tick(workshop)) == "what is due is being polled"
+    report = poll(workshop, first)
+
+    assert (report.kind.value, report.status.value, report.calls) == ("incremental", "done", 2)
+    assert workshop.outcomes(report) == {"alpha": "done", "beta": "done"}
+    # Nothing was new, so nothing was paid for.
+    assert (report.tweets_fetched, report.billed_posts, report.billed_users) == (0, 0, 0)
+    assert reason(tick(workshop)).startswith("none of 2 tracked accounts is due before ")
+    waits = workshop.database.execute(
+        "SELECT next_poll_at - now(), handed_to FROM user_state WHERE is_tracked ORDER BY user_id"
+    )
+    assert all(timedelta(seconds=30) < wait < timedelta(hours=7) and handed is None for wait, handed in waits)
+
+
+def test_new_tweets_are_fetched_and_nothing_else(make_workshop: MakeWorkshop) -> None:
+    now = [time.time() - 7200]
+    accounts = [AccountSpec("busy", tweets=300, tweets_per_day=2000), silent("quiet", 30)]
+    workshop = make_workshop(accounts, clock=lambda: now[0])
+    watch_from_now(workshop, "busy", "quiet")
+    before = set(workshop.stored("busy"))
+    now[0] += 3600
+    due_now(workshop)
+
+    report = poll(workshop, requested(tick(workshop)))
+    now[0] += 60
+    due_now(workshop)
+    poll(workshop, requested(tick(workshop)))
+
+    newest_before = max(before)
+    new = {each for each in workshop.truth("busy") if each > newest_before}
+    settled = {each for each in new if each < max(new)}
+    assert len(new) > 20
+    assert report.tweets_new > 20
+    assert settled <= set(workshop.stored("busy"))
+    assert min(workshop.stored("busy")) == min(before)
+    assert workshop.untrue("busy") == []
+
+
+def test_an_account_that_was_never_fetched_is_watched_from_the_moment_it_is_tracked(
+    make_workshop: MakeWorkshop,
+) -> None:
+    workshop = make_workshop([silent("alpha", 200)])
+    workshop.fetch({"username": "alpha", "fetch_mode": "limit:5"})
+    workshop.database.execute("TRUNCATE tweets")
+    workshop.database.execute(
+        "UPDATE user_state SET covered = '{}', unreachable = '{}', is_tracked = true, tracked_since = now()"
+    )
+
+    report = poll(workshop, requested(tick(workshop)))
+
+    assert (report.calls, report.tweets_fetched) == (1, 0)
+
+
+def test_a_poll_that_was_broken_off_is_made_up_for_by_the_next(make_workshop: MakeWorkshop) -> None:
+    now = [time.time() - 7200]
+    workshop = make_workshop([AccountSpec("busy", tweets=300, tweets_per_day=4000)], clock=lambda: now[0])
+    watch_from_now(workshop, "busy")
+    workshop.database.execute("UPDATE user_state SET tracked_since = to_timestamp(%s)", [now[0]])
+    newest_before = max(workshop.stored("busy"))
+    now[0] += 3600
+    due_now(workshop)
+    poll(workshop, requested(tick(workshop)))
+    # As a run leaves it that was killed after its first page: a hole below the newest tweets.
+    user_id = workshop.user_id("busy")
+    stored = workshop.stored("busy")
+    hole = (newest_before + 1, stored[20])
+    workshop.database.execute("DELETE FROM tweets WHERE id >= %s AND id < %s", hole)
+    workshop.database.execute(
+        "UPDATE user_state SET covered = covered - int8multirange(int8range(%s, %s)) WHERE user_id = %s",
+        (*hole, user_id),
+    )
+    due_now(workshop)
+
+    poll(workshop, requested(tick(workshop)))
+
+    assert {each for each in stored if each > newest_before} <= set(workshop.stored("busy"))
+
+
+def test_what_a_dead_run_was_given_is_due_again_after_a_while(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("alpha", 5)])
+    watch_from_now(workshop, "alpha")
+    requested(tick(workshop))
+    assert reason(tick(workshop)) == "what is due is being polled"
+
+    workshop.database.execute("UPDATE user_state SET handed_at = handed_at - interval '11 minutes'")
+
+    assert requested(tick(workshop)).tags["twitter_pipeline/accounts"] == "1"
+
+
+def test_two_sensors_that_look_at_once_share_what_is_due(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("alpha", 5), silent("beta", 5)])
+    watch_from_now(workshop, "alpha", "beta")
+    with held(workshop, "alpha"):
+        first = requested(tick(workshop))
+    second = requested(tick(workshop))
+
+    assert (first.tags["twitter_pipeline/accounts"], second.tags["twitter_pipeline/accounts"]) == ("1", "1")
+    assert workshop.outcomes(poll(workshop, first)) == {"beta": "done"}
+    assert workshop.outcomes(poll(workshop, second)) == {"alpha": "done"}
+
+
+@contextmanager
+def held(workshop: Workshop, username: str) -> Iterator[None]:
+    """Hold the row of an account, as another sensor does while it takes it."""
+    with workshop.database.transaction() as connection:
+        connection.execute("SELECT FROM user_state WHERE user_id = %s FOR UPDATE", [workshop.user_id(username)])
+        yield
+
+
+def test_the_sensor_steps_aside_while_a_run_is_queued(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("alpha", 5)])
+    watch_from_now(workshop, "alpha")
+    with dg.DagsterInstance.get() as instance:
+        run = instance.create_run_for_job(
+            defs.resolve_job_def("poll_tracked_users"),
+            run_config={"handed_to": "another"},
+            status=dg.DagsterRunStatus.NOT_STARTED,
+        )
+        answer = tick(workshop)
+        instance.delete_run(run.run_id)
+
+    assert reason(answer) == "the run before is still queued or at work"
+
+
+def test_the_sensor_steps_aside_while_all_tokens_are_used_up_or_unfit(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("alpha", 5)])
+    watch_from_now(workshop, "alpha")
+    workshop.database.execute(
+        "UPDATE tokens_endpoint_rl SET remaining = 0, in_flight = 0, reset_at = now() + interval '5 minutes'"
+    )
+    used_up = reason(tick(workshop))
+    workshop.database.execute("UPDATE tokens SET status = 'invalid', status_reason = 'refused'")
+
+    assert used_up.startswith("all tokens are used up until ")
+    assert reason(tick(workshop)) == "no token is fit for use: see `twitter-pipeline tokens`"
+
+
+def test_an_account_that_cannot_be_read_any_more_is_looked_at_rarely_and_noticed_when_it_is_back(
+    make_workshop: MakeWorkshop,
+) -> None:
+    workshop = make_workshop([silent("alpha", 40)])
+    watch_from_now(workshop, "alpha")
+    workshop.sandbox.world.set_availability("alpha", "suspended")
+    gone = poll(workshop, requested(tick(workshop)))
+    (wait,) = workshop.database.execute("SELECT next_poll_at - now() FROM user_state")[0]
+    workshop.sandbox.world.set_availability("alpha", "active")
+    due_now(workshop)
+    back = poll(workshop, requested(tick(workshop)))
+
+    assert workshop.outcomes(gone) == {"alpha": AccountOutcome.UNAVAILABLE}
+    assert wait > timedelta(hours=5)
+    assert workshop.outcomes(back) == {"alpha": AccountOutcome.DONE}
+
+
+def test_accounts_can_be_polled_by_hand(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("alpha", 80)])
+
+    report = poll(workshop, dg.RunRequest(run_config={"accounts": ["@Alpha"]}))
+
+    # Of an account that was never seen nothing tells what is new: the newest page.
+    assert (report.tweets_new, report.calls) == (50, 2)
+
+
+@pytest.mark.parametrize("config", [{}, {"accounts": ["no such name"]}, {"accounts": []}])
+def test_a_poll_by_hand_without_a_name_or_with_a_wrong_one_is_refused(config: dict[str, object]) -> None:
+    with pytest.raises(dg.DagsterConfigMappingFunctionError):
+        dg.validate_run_config(defs.resolve_job_def("poll_tracked_users"), config)
