@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import calls, growth, limits, load, overhead
+from benchmarks import calls, growth, limits, load, overhead, watching
 from benchmarks.place import Place, Unusable, benchmark_place
 from benchmarks.printing import machine
 
@@ -19,6 +19,7 @@ def main() -> int:
         "overhead": overhead.run,
         "limits": limits.run,
         "growth": growth.run,
+        "watching": watching.run,
     }
     chosen = [options.name] if options.name else list(all_of_them)
     print(machine(), flush=True)
@@ -44,10 +45,13 @@ def _summary(misses: list[str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure calls, load, overhead, limits, growth."
+        prog="python -m benchmarks", description="Measure calls, load, overhead, limits, growth, watching."
     )
     parser.add_argument(
-        "name", nargs="?", choices=("calls", "load", "overhead", "limits", "growth"), help="default: all of them"
+        "name",
+        nargs="?",
+        choices=("calls", "load", "overhead", "limits", "growth", "watching"),
+        help="default: all of them",
     )
     parser.add_argument("--accounts", type=int, default=100, metavar="N", help="load: accounts of 3,200 tweets")
     return parser

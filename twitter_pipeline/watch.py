@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from twitter_pipeline.coverage import is_dated, time_at
+from twitter_pipeline.coverage import time_at
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.polling.plan import Bounds, Plan, allocate, next_look, next_poll
 from twitter_pipeline.polling.rates import FORGOTTEN, Memory
@@ -91,32 +91,38 @@ def _next_polls(database: Database, plan: Plan, user_ids: Sequence[int]) -> list
     if not polled:
         return []
     read = load_newly_read(database, user_ids, remembered_from=polled[0].now - FORGOTTEN)
-    return [_next_poll(plan, each, _learned(each, read.get(each.user_id, {}))) for each in polled]
+    return [_next_poll(plan, each, read.get(each.user_id, {})) for each in polled]
 
 
-def _next_poll(plan: Plan, polled: Polled, memory: Memory) -> NextPoll:
-    rate = memory.rate()
-    if polled.availability is Availability.ACTIVE:
-        at = next_poll(plan, rate, user_id=polled.user_id, after=polled.now)
-    else:
-        at = next_look(plan, user_id=polled.user_id, away_since=polled.availability_since, after=polled.now)
-    return NextPoll(polled.user_id, at, memory.until, memory.hours, memory.tweets, rate.even)
-
-
-def _learned(polled: Polled, read: Mapping[datetime, int]) -> Memory:
-    """Add what was read since to what is remembered; the first time, since when nothing was missed."""
-    if polled.rate_known_at is not None and polled.rate_hours is not None and polled.rate_tweets is not None:
-        memory = Memory(polled.rate_known_at, tuple(polled.rate_hours), tuple(polled.rate_tweets))
-    else:
-        memory = Memory(max(_complete_since(polled), polled.now - FORGOTTEN))
+def _next_poll(plan: Plan, polled: Polled, read: Mapping[datetime, int]) -> NextPoll:
+    """Decide when an account is polled next, and keep what was learned of it."""
+    memory = _remembered(polled)
     if polled.availability is not Availability.ACTIVE:
-        return memory.skip(polled.now)
-    return memory.observe(read, polled.now)
+        at = next_look(plan, user_id=polled.user_id, away_since=polled.availability_since, after=polled.now)
+        # An account that was away from the first on is learned from its history when it is back.
+        return NextPoll(polled.user_id, at, None if memory is None else memory.skip(polled.now))
+    joins = memory is None
+    if memory is None:
+        # The hours of its history; a tweet from before them would count against hours that do not.
+        memory = Memory(max(_complete_since(polled), polled.now - FORGOTTEN))
+        read = {hour: count for hour, count in read.items() if hour >= memory.until}
+    memory = memory.observe(read, polled.now)
+    at = next_poll(plan, memory.rate(), user_id=polled.user_id, after=polled.now, joins=joins)
+    return NextPoll(polled.user_id, at, memory)
+
+
+def _remembered(polled: Polled) -> Memory | None:
+    if polled.rate_known_at is None or polled.rate_hours is None or polled.rate_tweets is None:
+        return None
+    return Memory(polled.rate_known_at, tuple(polled.rate_hours), tuple(polled.rate_tweets))
 
 
 def _complete_since(polled: Polled) -> datetime:
-    lowest = polled.complete_from_id
-    return time_at(lowest) if lowest is not None and is_dated(lowest) else polled.tracked_since
+    """Return since when no tweet is missing; where the whole timeline is stored, since the account was made."""
+    if polled.complete_from_id is None:
+        return polled.tracked_since
+    begins = time_at(polled.complete_from_id)
+    return begins if polled.created_at is None else max(begins, polled.created_at)
 
 
 def _no_budget(database: Database, settings: Settings) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from twitter_pipeline.errors import Availability
+from twitter_pipeline.polling.rates import Memory
 from twitter_pipeline.store.database import Database
 
 HANDED_FOR_S = 600
@@ -48,7 +49,8 @@ WHERE s.is_tracked
 # The lower end of the newest stretch tells since when nothing was missed.
 LOAD_POLLED = """
 SELECT s.user_id, now(), s.rate_known_at, s.rate_hours, s.rate_tweets, s.tracked_since,
-       lower((SELECT r FROM unnest(s.covered) AS r ORDER BY r DESC LIMIT 1)), u.availability::text, u.availability_since
+       lower((SELECT r FROM unnest(s.covered) AS r ORDER BY r DESC LIMIT 1)), u.created_at, u.availability::text,
+       u.availability_since
 FROM user_state s JOIN users u ON u.id = s.user_id
 WHERE s.user_id = ANY (%s) AND s.is_tracked
 """
@@ -102,20 +104,18 @@ class Polled:
     rate_tweets: Sequence[float] | None
     tracked_since: datetime
     complete_from_id: int | None
+    created_at: datetime | None
     availability: Availability
     availability_since: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class NextPoll:
-    """When an account is polled next, and what is known of its rate then."""
+    """When an account is polled next, and what is remembered of it, None as long as nothing is."""
 
     user_id: int
     next_poll_at: datetime
-    rate_known_at: datetime
-    rate_hours: Sequence[float]
-    rate_tweets: Sequence[float]
-    tweets_per_hour: float
+    memory: Memory | None
 
 
 def hand_out(database: Database, key: str, *, at_most: int) -> int:
@@ -152,8 +152,10 @@ def load_polled(database: Database, user_ids: Sequence[int]) -> list[Polled]:
     """Return what is known of these accounts, as far as they are tracked."""
     rows = database.execute(LOAD_POLLED, (list(user_ids),))
     return [
-        Polled(user_id, now, known_at, hours, tweets, tracked_since, complete_from, Availability(availability), since)
-        for user_id, now, known_at, hours, tweets, tracked_since, complete_from, availability, since in rows
+        Polled(
+            user_id, now, known_at, hours, tweets, tracked, complete_from, created, Availability(availability), since
+        )
+        for user_id, now, known_at, hours, tweets, tracked, complete_from, created, availability, since in rows
     ]
 
 
@@ -175,10 +177,10 @@ def save_polls(database: Database, polls: Sequence[NextPoll]) -> None:
         {
             "user_ids": [poll.user_id for poll in polls],
             "next_poll_at": [poll.next_poll_at for poll in polls],
-            "rate_known_at": [poll.rate_known_at for poll in polls],
-            "rate_hours": [_array(poll.rate_hours) for poll in polls],
-            "rate_tweets": [_array(poll.rate_tweets) for poll in polls],
-            "tweets_per_hour": [poll.tweets_per_hour for poll in polls],
+            "rate_known_at": [poll.memory and poll.memory.until for poll in polls],
+            "rate_hours": [poll.memory and _array(poll.memory.hours) for poll in polls],
+            "rate_tweets": [poll.memory and _array(poll.memory.tweets) for poll in polls],
+            "tweets_per_hour": [poll.memory and poll.memory.rate().even for poll in polls],
         },
     )
 

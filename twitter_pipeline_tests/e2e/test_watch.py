@@ -74,7 +74,7 @@ def test_what_is_due_is_polled_once_and_then_in_its_time(make_workshop: MakeWork
     waits = workshop.database.execute(
         "SELECT next_poll_at - now(), handed_to FROM user_state WHERE is_tracked ORDER BY user_id"
     )
-    assert all(timedelta(seconds=30) < wait < timedelta(hours=7) and handed is None for wait, handed in waits)
+    assert all(timedelta(0) < wait < timedelta(hours=7) and handed is None for wait, handed in waits)
 
 
 def test_new_tweets_are_fetched_and_nothing_else(make_workshop: MakeWorkshop) -> None:
@@ -230,3 +230,24 @@ def test_accounts_can_be_polled_by_hand(make_workshop: MakeWorkshop) -> None:
 def test_a_poll_by_hand_without_a_name_or_with_a_wrong_one_is_refused(config: dict[str, object]) -> None:
     with pytest.raises(dg.DagsterConfigMappingFunctionError):
         dg.validate_run_config(defs.resolve_job_def("poll_tracked_users"), config)
+
+
+def test_what_is_stored_tells_how_much_an_account_tweets(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("whole", 3000), silent("part", 3000)])
+    workshop.fetch(
+        {"username": "whole", "track_after": True},
+        {"username": "part", "track_after": True, "fetch_mode": "limit:100"},
+    )
+    poll(workshop, requested(tick(workshop)))
+
+    rates = dict(
+        workshop.database.execute("SELECT username, tweets_per_hour FROM user_state JOIN users ON id = user_id")
+    )
+    truths = dict(
+        workshop.database.execute(
+            "SELECT username, count(*)::float8 / greatest(1, extract(epoch FROM now() - min(t.created_at)) / 3600)"
+            " FROM tweets t JOIN users u ON u.id = author_id"
+            " WHERE t.created_at > now() - interval '112 days' GROUP BY 1"
+        )
+    )
+    assert rates == {name: pytest.approx(float(truth), rel=0.5) for name, truth in truths.items()}
