@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from twitter_pipeline.cli.terminal import Terminal
 from twitter_pipeline.coverage import time_at
 from twitter_pipeline.orchestration.launch import FetchResult
 from twitter_pipeline.sandbox.api import Response
-from twitter_pipeline.sandbox.faults import FAILURES, KINDS, Fault, Faults, RawAnswer
+from twitter_pipeline.sandbox.faults import KINDS, Fault, Faults, RawAnswer
 from twitter_pipeline.sandbox.windows import USER_TWEETS, USERS_BY, TokenSpec, TokenState
 from twitter_pipeline.settings import load_settings
 from twitter_pipeline.store import tokens as stored_tokens
@@ -509,9 +509,7 @@ def test_with_every_fault_on_every_tenth_call_everything_is_there_in_the_end_and
         tokens=3,
         clock=lambda: time.time() + ahead[0],
     )
-    strike_without_two_empty_answers_in_a_row(
-        workshop, Faults(rates=dict.fromkeys(KINDS, 0.1), late_rate=0.1, late_s=28)
-    )
+    workshop.sandbox.api.faults = Faults(rates=dict.fromkeys(KINDS, 0.1), late_rate=0.1, late_s=28)
     hidden = 0
     for _ in range(3):  # rounds in which some accounts have just tweeted
         for name in names[::2]:
@@ -533,24 +531,6 @@ def test_with_every_fault_on_every_tenth_call_everything_is_there_in_the_end_and
     assert hidden > 0
     assert bought_in_vain(workshop) == 0
     assert_every_call_has_its_row(workshop)
-
-
-def strike_without_two_empty_answers_in_a_row(workshop: Workshop, faults: Faults) -> None:
-    """Let these faults strike, but give no account two empty answers one after the other: the second is believed."""
-    api, answer = workshop.sandbox.api, workshop.sandbox.api.handle
-    sparing = replace(faults, rates={kind: rate for kind, rate in faults.rates.items() if kind != "empty_answer"})
-    answered_empty: set[str] = set()
-
-    def handle(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes = b"") -> Response:
-        # The server answers in one thread, so the last call on record is this one.
-        api.faults = sparing if path in answered_empty else faults
-        response = answer(method, path, query, headers, body)
-        struck = api.calls[-1].faults
-        if struck.isdisjoint(FAILURES) and response.status == 200:
-            (answered_empty.add if "empty_answer" in struck else answered_empty.discard)(path)
-        return response
-
-    api.handle = handle
 
 
 def missing(workshop: Workshop, names: Sequence[str]) -> dict[str, int]:
