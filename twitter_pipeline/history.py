@@ -23,7 +23,7 @@ from twitter_pipeline.store.timelines import PageToSave, SavedPage, TimelineStor
 from twitter_pipeline.store.users import save_availability, set_tracked
 from twitter_pipeline.words import AccountOutcome
 from twitter_pipeline.x_api.parsing import TweetsPage
-from twitter_pipeline.x_api.problems import availability_of
+from twitter_pipeline.x_api.problems import availability_of, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class HistoryFetcher:
             return Ending(AccountOutcome.FAILED, str(error), error.calls, error.waited_s)
         except NoTokenAvailable as error:
             self._no_token = error
-            return Ending(AccountOutcome.FAILED, str(error).splitlines()[0])
+            return Ending(AccountOutcome.FAILED, one_line(str(error).partition("\n")[0]))
         except Interrupted as error:
             return Ending(AccountOutcome.INTERRUPTED, str(error))
         except DatabaseFault as error:
@@ -137,7 +137,9 @@ class HistoryFetcher:
         except Exception as error:
             # Whatever goes wrong with one account must not stop the others; the log has the traceback.
             logger.exception("Fetching @%s failed", account.request.username)
-            return Ending(AccountOutcome.FAILED, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            return Ending(
+                AccountOutcome.FAILED, f"{type(error).__name__}: {one_line(str(error).partition(chr(10))[0])}"
+            )
 
     def _walk(self, account: Account, store: TimelineStore) -> Ending:
         state, held = store.load_state(), None

@@ -93,7 +93,7 @@ class OpenRun:
                 self._beat()
             except (psycopg.Error, SQLAlchemyError) as error:
                 # Debugging only: what a run logs goes into Dagster's storage, which is often on the same server.
-                logger.debug("The run's sign of life could not be written: %s", str(error).splitlines()[0])
+                logger.debug("The run's sign of life could not be written: %s", str(error).partition("\n")[0])
                 self._drop_connection()
 
     def _beat(self) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from typing import LiteralString, cast
 
@@ -15,11 +16,12 @@ import orjson
 import psycopg
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
+from psycopg.types.string import TextLoader
 from sqlalchemy import make_url
 
 from twitter_pipeline.cli.commands import Failure, Group, environment_settings
 from twitter_pipeline.cli.places import Tables, shown, tables
-from twitter_pipeline.cli.terminal import Terminal, cell, table
+from twitter_pipeline.cli.terminal import Terminal, cell, printable, table
 from twitter_pipeline.cli.words import counted
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.store.schema import differences
@@ -92,7 +94,9 @@ def query(terminal: Terminal, *, sql: str, limit: int, as_csv: bool) -> None:
     with tables(environment_settings(), terminal) as opened:
         names, rows = _rows_of(opened, text, limit + 1)
     if as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows[:limit]])
+        # A file gets what is stored; a terminal must not obey what somebody wrote into a tweet.
+        as_row = partial(map, printable) if sys.stdout.isatty() else list
+        csv.writer(sys.stdout, lineterminator="\n").writerows(map(as_row, [names, *rows[:limit]]))
     else:
         lines = table(*names)
         for row in rows[:limit]:
@@ -162,6 +166,9 @@ def _rows_of(opened: Tables, text: str, limit: int) -> tuple[list[str], list[lis
     with opened.database.transaction() as connection:
         connection.execute("SET TRANSACTION READ ONLY")
         with connection.cursor() as cursor:
+            for name in ("json", "jsonb"):
+                # As it is stored: decoded, it may hold half a surrogate pair, which cannot be written anywhere.
+                cursor.adapters.register_loader(name, TextLoader)
             try:
                 # A person wrote it, so it is no literal of the program; rows come one by one, for there may be many.
                 # Left open, the stream would keep the connection's lock, and the transaction could not end.
@@ -188,7 +195,7 @@ def _shown_value(value: object) -> str:
             return ""
         case bool():
             return str(value).lower()
-        case dict() | list():
+        case list():
             return orjson.dumps(value, default=str).decode()
         case Multirange():
             return "{" + ",".join(map(_shown_range, cast("Multirange[int]", value))) + "}"

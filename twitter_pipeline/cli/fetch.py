@@ -1,5 +1,6 @@
 """`fetch`: a request from a file, from stdin or from the command line, run by Dagster in this process."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from twitter_pipeline.cli.commands import Command, environment_settings
 from twitter_pipeline.cli.launching import run_request
 from twitter_pipeline.cli.places import workplace
 from twitter_pipeline.cli.results import exit_code, report_as_json, show_problems, show_report
-from twitter_pipeline.cli.terminal import Terminal, printable
+from twitter_pipeline.cli.terminal import Terminal, shortened
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.request import USERNAME, FetchRequest, parse_request, read_request
 
@@ -19,7 +20,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @click.command(cls=Command, short_help="Download the tweets of accounts.")
 @click.argument("sources", nargs=-1, metavar="FILE | - | @NAME...")
-@click.option("--mode", metavar="MODE", help="For @NAMEs: `full` (the default) or `limit:N`, the newest N tweets.")
+@click.option("--mode", metavar="MODE", help="For @NAMEs: `full` (the default), `limit:N`, or `new`.")
 @click.option("--track", is_flag=True, help="For @NAMEs: watch the accounts from now on.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="Show neither progress nor results, only what could not be had.")
@@ -91,8 +92,8 @@ def _many_sources(sources: Sequence[str]) -> str:
     plain = [source for source in sources if not source.startswith("@")]
     if all(USERNAME.fullmatch(source) for source in plain):
         names = " ".join("@" + source.removeprefix("@") for source in sources)
-        return f"Names are written with their @: twitter-pipeline fetch {names}"
-    return f"Give either one file or names with their @; {printable(plain[0])} is no name, and there is more than one."
+        return f"Names are written with their @: twitter-pipeline fetch {shortened(names)}"
+    return f"Give either one file or names with their @; {shortened(plain[0])} is no name, and there is more than one."
 
 
 def _read_stdin(terminal: Terminal) -> bytes:
@@ -108,21 +109,28 @@ def _read_stdin(terminal: Terminal) -> bytes:
 
 
 def _read_file(name: str) -> bytes:
-    shown = printable(name)
     try:
         text = Path(name).read_bytes()
-    except FileNotFoundError:
-        if USERNAME.fullmatch(name):
-            hint = f"To fetch the account of that name, write it with its @: twitter-pipeline fetch @{name}"
-        elif name.lstrip().startswith(("[", "{")):
-            hint = "To give the request itself, pipe it into `twitter-pipeline fetch -`."
-            shown = f"{shown[:30]}..."
-        else:
-            hint = "Give the path of a JSON request, or names with their @."
-        raise ConfigurationError(f"There is no file {shown}. {hint}") from None
     except (OSError, ValueError) as error:
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise ConfigurationError(f"The file {shown} cannot be read: {why}.") from error
+        raise ConfigurationError(_unread(name, error)) from error
     if not text.strip():
-        raise ConfigurationError(f"The file {shown} is empty; it should hold a JSON request (see fetch --help).")
+        raise ConfigurationError(
+            f"The file {shortened(name)} is empty; it should hold a JSON request (see fetch --help)."
+        )
     return text
+
+
+def _unread(name: str, error: OSError | ValueError) -> str:
+    """Say why a file could not be read, and what was perhaps meant."""
+    shown, is_missing = shortened(name), isinstance(error, FileNotFoundError)
+    is_too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    if (is_missing or is_too_long) and name.lstrip().startswith(("[", "{")):
+        hint = "To give the request itself, pipe it into `twitter-pipeline fetch -`."
+        return f"There is no file {shortened(name, 33)}. {hint}"
+    if is_missing and USERNAME.fullmatch(name):
+        hint = f"To fetch the account of that name, write it with its @: twitter-pipeline fetch @{name}"
+        return f"There is no file {shown}. {hint}"
+    if is_missing:
+        return f"There is no file {shown}. Give the path of a JSON request, or names with their @."
+    why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return f"The file {shown} cannot be read: {why}."

@@ -1,5 +1,6 @@
 """What a run came to: as tables for a person, as JSON for a program, and as an exit code."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,7 +82,9 @@ def show_problems(terminal: Terminal, ending: Ending) -> None:
 
 def report_as_json(ending: Ending, *, made_up: bool) -> str:
     """Return a run as JSON text; `sandbox` tells that its data are made up and its cost was not charged."""
-    return orjson.dumps(_as_values(ending, made_up=made_up), option=orjson.OPT_INDENT_2).decode()
+    text = orjson.dumps(_as_values(ending, made_up=made_up), option=orjson.OPT_INDENT_2).decode()
+    # JSON leaves some characters as they are that a terminal obeys; in a string their escapes mean the same.
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 def _as_values(ending: Ending, *, made_up: bool) -> dict[str, Any]:

@@ -71,7 +71,9 @@ def table(*columns: str, right: Iterable[str] = (), title: str | None = None) ->
     numbers = set(right)
     for name in columns:
         is_number = name in numbers
-        empty.add_column(Text(name), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+        empty.add_column(
+            Text(printable(name)), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+        )
     return empty
 
 
@@ -89,6 +91,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in _JOINERS else _code(char) for char in text)
+
+
+def shortened(text: str, longest: int = 200) -> str:
+    """Return what a person gave, printable and short enough to be repeated in a message."""
+    shown = printable(text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 
 def _code(char: str) -> str:

@@ -9,6 +9,11 @@ from twitter_pipeline.words import AccountOutcome
 
 FINISHED = (AccountOutcome.DONE, AccountOutcome.UNAVAILABLE)
 
+ROWS_SHOWN = 200
+"""A table is a part of one event, which the UI loads whole: of a hundred thousand accounts it would be 30 MB."""
+
+LINES_SHOWN = 50
+
 _COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("account", "string"),
@@ -26,9 +31,15 @@ _COLUMNS = dg.TableSchema(
 
 
 def describe_accounts(reports: Sequence[AccountReport]) -> Mapping[str, dg.MetadataValue]:
-    """Return the metadata of a step: its accounts as a table, and their sums."""
+    """Return the metadata of a step: its accounts as a table, and their sums.
+
+    Of many accounts those are shown that are not finished, then as many others as there is room for.
+    """
+    shown = sorted(reports, key=_is_finished)[:ROWS_SHOWN] if len(reports) > ROWS_SHOWN else reports
+    left_out = {"accounts left out": dg.MetadataValue.int(len(reports) - len(shown))}
     return {
-        "accounts": dg.MetadataValue.table([_record(report) for report in reports], schema=_COLUMNS),
+        "accounts": dg.MetadataValue.table([_record(report) for report in shown], schema=_COLUMNS),
+        **(left_out if len(shown) < len(reports) else {}),
         "tweets fetched": dg.MetadataValue.int(sum(report.tweets_fetched for report in reports)),
         "tweets new": dg.MetadataValue.int(sum(report.tweets_new for report in reports)),
         "calls": dg.MetadataValue.int(sum(report.calls for report in reports)),
@@ -58,7 +69,7 @@ def tell(log: dg.DagsterLogManager, reports: Iterable[AccountReport]) -> None:
         )
         if report.reason:
             line += f" ({report.reason})"
-        if report.outcome in FINISHED:
+        if _is_finished(report):
             log.info(line)
         else:
             log.warning(line)
@@ -66,16 +77,23 @@ def tell(log: dg.DagsterLogManager, reports: Iterable[AccountReport]) -> None:
 
 def failure_of(reports: Sequence[AccountReport]) -> dg.Failure | None:
     """Return the failure of a step whose accounts are not all finished, so that it can be re-executed; else None."""
-    unfinished = [report for report in reports if report.outcome not in FINISHED]
+    unfinished = [report for report in reports if not _is_finished(report)]
     if not unfinished:
         return None
-    lines = "\n".join(f"@{report.username}: {report.outcome} ({report.reason})" for report in unfinished)
+    lines = [f"@{report.username}: {report.outcome} ({report.reason})" for report in unfinished[:LINES_SHOWN]]
+    if len(unfinished) > LINES_SHOWN:
+        lines.append(f"... and {len(unfinished) - LINES_SHOWN:,} more")
+    told = "\n".join(lines)
     return dg.Failure(
         f"{len(unfinished)} of {len(reports)} accounts are not finished; what was fetched is stored, and re-executing "
-        f"from failure, or launching again, fetches the rest only.\n{lines}",
+        f"from failure, or launching again, fetches the rest only.\n{told}",
         metadata=dict(describe_accounts(reports)),
         allow_retries=False,
     )
+
+
+def _is_finished(report: AccountReport) -> bool:
+    return report.outcome in FINISHED
 
 
 def _record(report: AccountReport) -> dg.TableRecord:

@@ -12,9 +12,9 @@ from twitter_pipeline.watch import requests_of_due
 
 REQUEST_HELP = (
     "The accounts to fetch. Paste the JSON list after `request:`. `username`: with or without @, in any case. "
-    "`track_after` (false): watch the account from then on. `fetch_mode` (full): `full`, everything X gives, or "
-    "`limit:N`, the newest N. The same account twice counts once: tracked if either entry says so, and the wider mode "
-    "wins."
+    "`track_after` (false): watch the account from then on. `fetch_mode` (full): `full`, everything X gives, "
+    "`limit:N`, the newest N, or `new`, what was written since the last fetch. The same account twice counts once: "
+    "tracked if either entry says so, and the wider mode wins."
 )
 
 

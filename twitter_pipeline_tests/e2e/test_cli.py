@@ -1,5 +1,6 @@
 """The command line on a real database: what people type, what they see, and the exit codes."""
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from twitter_pipeline import calls
 from twitter_pipeline.cli import main
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.runs import OpenRun
@@ -48,10 +50,10 @@ class Shell:
 
     environment: dict[str, str]
 
-    def start(self, *words: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+    def start(self, *words: str, stdin: int = subprocess.DEVNULL, program: str = PROGRAM) -> "subprocess.Popen[str]":
         """Start a command as a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *words],
+            [sys.executable, "-c", program, *words],
             env={**os.environ, **self.environment},
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -144,7 +146,32 @@ def test_fetch_of_names_leaves_a_known_hole_that_status_shows(shell: Shell, here
     assert " ".join(table[-1]).endswith("not asked for, or broken off before it was reached")
 
 
-def test_nobody_can_read_a_token_or_a_password_anywhere(shell: Shell, here: Here, api: Sandbox) -> None:
+def test_a_bad_request_is_refused_before_any_call_or_row(
+    here: Here, api: Sandbox, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = json.dumps([{"username": "alice"}, {"username": "al ice"}, {"username": "bob", "fetch_mode": "some"}])
+    (tmp_path / "request.json").write_text(bad)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bad.encode())))
+
+    refused = [
+        here("fetch", str(tmp_path / "request.json")),
+        here("fetch", "-"),
+        here("fetch", "@alice", "@al ice", "@bob", "--mode", "some"),
+    ]
+
+    assert [(code, out, err.splitlines()[0]) for code, out, err in refused] == [
+        (2, "", "Error: The request has 2 mistakes; no call was made."),
+        (2, "", "Error: The request has 2 mistakes; no call was made."),
+        (2, "", "Error: The request has 4 mistakes; no call was made."),
+    ]
+    assert list(api.api.calls) == []
+    assert database.execute("SELECT count(*) FROM fetch_runs") == [(0,)]
+
+
+def test_nobody_can_read_a_token_or_a_password_anywhere(
+    shell: Shell, here: Here, api: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.001)
     shown = [
         shell.run("fetch", "@bob", "--debug"),
         here("tokens"),
@@ -152,10 +179,31 @@ def test_nobody_can_read_a_token_or_a_password_anywhere(shell: Shell, here: Here
         here("status"),
         here("runs"),
     ]
+    monkeypatch.setenv("TWITTER_API_URL", "http://127.0.0.1:9")
+    shown += [here("tokens", "check", "--debug"), here("track", "nobody_yet", "--debug")]
 
     text = "".join(part for _, out, err in shown for part in (out, err))
 
+    assert "Connection refused" in text
     assert not any(token.reveal() in text for token in api.bearer_tokens.values())
+
+
+def test_a_file_with_tokens_that_others_can_read_is_warned_of_once_by_a_command(
+    api: Sandbox, database_url: str, tmp_path: Path
+) -> None:
+    token = api.bearer_tokens["TWITTER_BEARER_1"].reveal()
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"TWITTER_BEARER_1={token}\nTWITTER_API_URL={api.serve()}\nDATABASE_URL={database_url}\n")
+    env_file.chmod(0o644)
+    program = PROGRAM.replace("/nonexistent/.env", str(env_file))
+
+    command = Shell({"DAGSTER_HOME": str(tmp_path / "dagster")}).start("fetch", "@bob", "--json", program=program)
+    out, err = command.communicate(timeout=60)
+
+    assert (command.returncode, json.loads(out)["complete"]) == (0, True)
+    assert err.count("Warning: ") == 1
+    assert f"Warning: {env_file} is open to other users of this machine; run: chmod 600 {env_file}\n" in err
+    assert token not in out + err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -307,7 +307,7 @@ def test_a_hundred_thousand_mistakes_are_counted_in_an_answer_that_a_browser_can
     ],
 )
 def test_a_request_may_be_written_in_any_way_that_yaml_knows(text: str) -> None:
-    # As Dagster's server reads it. Of a key that stands twice it keeps the last; the editor marks it as an error.
+    # As Dagster's server reads it; of a key that stands twice it keeps the last, before our code sees it.
     assert requests_of_run(load_run_config_yaml(text)) == (
         FetchRequest("nasa", fetch_mode=FetchMode(5)),
         FetchRequest("esa", track_after=True),

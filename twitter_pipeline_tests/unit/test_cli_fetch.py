@@ -231,6 +231,14 @@ def test_the_result_as_json_has_every_account_and_ids_as_text() -> None:
     ]
 
 
+def test_the_result_as_json_holds_nothing_that_a_terminal_obeys_and_means_the_same() -> None:
+    odd = '\x1b[2J\x9b31m\x7f\u202e\u2028"\\ \N{TAG LATIN SMALL LETTER G} \N{HEBREW LETTER SHIN}'
+    text = report_as_json(Ending("d", report(account("nasa", AccountOutcome.FAILED, odd))), made_up=False)
+
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert json.loads(text)["accounts"][0]["reason"] == odd
+
+
 def test_a_run_without_a_report_is_json_all_the_same() -> None:
     result = json.loads(report_as_json(Ending("d", None, "it broke"), made_up=False))
 

@@ -365,6 +365,12 @@ def test_a_base_url_over_which_tokens_would_travel_in_clear_is_refused(url: str)
     assert "hidden" not in str(raised.value)
 
 
+@pytest.mark.parametrize("url", [f"https://{'a' * 64}.example", "https://api..example", "https://b\u00fccher.example"])
+def test_a_base_url_whose_host_no_call_could_name_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"must have the form https://host"):
+        XApiClient(url)
+
+
 def test_the_repr_names_the_address_and_nothing_else() -> None:
     assert repr(client_of(answering())) == "XApiClient('https://api.example')"
 

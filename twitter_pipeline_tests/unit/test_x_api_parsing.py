@@ -439,6 +439,16 @@ def test_users_found_and_not_found_come_side_by_side() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "username", ["", "sixteen_letters_", "na\u0000sa", "\ud83d", "\x1b[2J", "x'; --", "<b>", 7.5, None]
+)
+def test_a_user_with_a_name_that_x_does_not_allow_is_left_out_and_told(username: object) -> None:
+    answer = read_users(json.dumps({"data": [{"id": "7", "username": username}, USER]}).encode())
+
+    assert [user.id for user in answer.users] == [1000000001]
+    assert [(problem.kind, problem.resource_id) for problem in answer.problems] == [("unreadable-user", "7")]
+
+
 def test_users_that_come_along_with_tweets_are_read() -> None:
     page = page_of({"id": "5", "author_id": "1000000001"}, includes={"users": [USER, {"id": "8", "username": "b"}]})
 

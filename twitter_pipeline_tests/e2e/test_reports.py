@@ -1,0 +1,67 @@
+"""What Dagster is told of accounts: of all while they are few, of those that need a look when they are many."""
+
+import dagster as dg
+
+from twitter_pipeline.orchestration.reports import describe_accounts, failure_of
+from twitter_pipeline.store.runs import AccountReport
+from twitter_pipeline.words import AccountOutcome
+
+LONGEST_REASON = "x" * 400
+
+
+def account(number: int, outcome: AccountOutcome) -> AccountReport:
+    return AccountReport(
+        username=f"name_{number:06}",
+        user_id=number,
+        fetch_mode="full",
+        track_after=False,
+        outcome=outcome,
+        reason=LONGEST_REASON if outcome is AccountOutcome.FAILED else None,
+        started_at=None,
+        finished_at=None,
+        calls=1,
+        tweets_fetched=2,
+        tweets_new=2,
+        tweets_stored=2,
+        billed_posts=2,
+        waited_s=0.0,
+    )
+
+
+def many(count: int, *, failed: int) -> list[AccountReport]:
+    """So many accounts, of which the last have failed."""
+    return [
+        account(number, AccountOutcome.DONE if number < count - failed else AccountOutcome.FAILED)
+        for number in range(count)
+    ]
+
+
+def outcomes_shown(reports: list[AccountReport]) -> list[object]:
+    table = describe_accounts(reports)["accounts"]
+    assert isinstance(table, dg.TableMetadataValue)
+    return [record.data["outcome"] for record in table.records]
+
+
+def test_few_accounts_are_all_shown_in_their_order() -> None:
+    reports = many(200, failed=1)
+
+    assert outcomes_shown(reports) == ["done"] * 199 + ["failed"]
+    assert "accounts left out" not in describe_accounts(reports)
+
+
+def test_of_a_hundred_thousand_accounts_those_that_are_not_finished_are_shown_and_all_are_counted() -> None:
+    reports = many(100_000, failed=3)
+    described = describe_accounts(reports)
+
+    assert outcomes_shown(reports) == ["failed"] * 3 + ["done"] * 197
+    assert described["accounts left out"].value == 99_800
+    assert described["tweets fetched"].value == 200_000
+
+
+def test_a_failure_of_a_hundred_thousand_accounts_is_told_in_some_lines() -> None:
+    failure = failure_of(many(100_000, failed=60_000))
+
+    assert failure is not None
+    lines = str(failure.description).splitlines()
+    assert lines[0].startswith("60000 of 100000 accounts are not finished")
+    assert (len(lines), lines[-1]) == (52, "... and 59,950 more")
