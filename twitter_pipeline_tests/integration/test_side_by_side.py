@@ -13,7 +13,7 @@ from twitter_pipeline import history
 from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, IdRange, PageVerdict
 from twitter_pipeline.errors import Interrupted
 from twitter_pipeline.prices import Prices
-from twitter_pipeline.request import FULL, FetchMode, FetchRequest
+from twitter_pipeline.request import FULL, NEW, FetchMode, FetchRequest
 from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.sandbox.faults import Faults
 from twitter_pipeline.sandbox.windows import USER_TWEETS
@@ -180,8 +180,9 @@ def test_runs_over_overlapping_lists_buy_each_tweet_once(make_pipeline: MakePipe
     assert timeline_calls(pipeline) <= 4 * 6 + 2
 
 
-def test_a_short_request_does_not_wait_for_the_whole_history_that_is_being_fetched(
-    make_pipeline: MakePipeline,
+@pytest.mark.parametrize("mode", [FetchMode(100), NEW], ids=str)
+def test_a_short_request_or_a_poll_does_not_wait_for_the_whole_history_that_is_being_fetched(
+    make_pipeline: MakePipeline, mode: FetchMode
 ) -> None:
     pipeline = make(make_pipeline, someone=3000)
     history_run, short = others_of(pipeline, 2)
@@ -191,12 +192,12 @@ def test_a_short_request_does_not_wait_for_the_whole_history_that_is_being_fetch
         work()
         ended[name] = time.monotonic()
 
-    def newest_hundred() -> None:
+    def fetch_soon_after() -> None:
         while not pipeline.stored("someone"):
             time.sleep(0.005)
-        note_end("short", lambda: short.run("someone", mode=FetchMode(100)))
+        note_end("short", lambda: short.run("someone", mode=mode))
 
-    at_once(lambda: note_end("history", lambda: history_run.run("someone", mode=FULL)), newest_hundred)
+    at_once(lambda: note_end("history", lambda: history_run.run("someone", mode=FULL)), fetch_soon_after)
 
     assert ended["short"] < ended["history"]
     assert statuses([history_run, short]) == {RunStatus.DONE}
