@@ -93,9 +93,14 @@ class Place:
 
     @contextmanager
     def sandbox(
-        self, accounts: Sequence[Mapping[str, Any]] = (), *, tokens: int = 4, page_cache_mb: int = 96
+        self,
+        accounts: Sequence[Mapping[str, Any]] = (),
+        *,
+        tokens: int = 4,
+        page_cache_mb: int = 96,
+        latency_ms: int = 0,
     ) -> Generator[Sandbox]:
-        """Serve the sandbox from a process of its own, without latency and without limits that would be met."""
+        """Serve the sandbox from a process of its own, without limits that would be met."""
         started_at = datetime.now(UTC) - timedelta(days=DAYS_SILENT)
         wanted = self.folder / "accounts.json"
         wanted.write_text(json.dumps(list(accounts)))
@@ -105,6 +110,7 @@ class Place:
             "--started-at": started_at.isoformat(),
             "--limit": "/2/users/:id/tweets=1000000",
             "--page-cache-mb": page_cache_mb,
+            "--latency-ms": latency_ms,
         }
         words = [str(word) for option in options.items() for word in option]
         log = self.folder / "sandbox.log"

@@ -1,6 +1,7 @@
 """A clean environment, a database per test from a template, and the sandbox API in process and over HTTP."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ def pytest_configure() -> None:
     """Let no setting of the person who runs the tests reach them, nor the processes that they start."""
     for name in [name for name in os.environ if name.startswith(OURS)]:
         del os.environ[name]
+    # A shell makes what it runs in the background ignore Ctrl-C, and so would all that is tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # How long an example takes says nothing on a machine that does other things besides.
     settings.register_profile("unhurried", settings.get_profile(settings.get_current_profile_name()), deadline=None)
     settings.load_profile("unhurried")
