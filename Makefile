@@ -22,7 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo 'make demo    set up, fetch a sample request from the sandbox API, show what was stored'
-	@echo 'make up      set up, then database, Dagster UI (port 3000, or DAGSTER_PORT) and daemon until Ctrl-C'
+	@echo 'make up      set up, then database, Dagster UI (port 3000, or DAGSTER_PORT) and daemon until Ctrl-C;'
+	@echo '             LISTEN=1 also listens to the filtered stream'
 	@echo 'make test    set up, run all tests; ARGS="-k coverage" chooses some'
 	@echo 'make lint    formatting, lint, types, schema against models, what Dagster loads'
 	@echo 'make check   make lint, then make test'
@@ -59,7 +60,7 @@ demo: $(STAMP)
 	@exec $(BIN)/twitter-pipeline demo $(ARGS)
 
 up: $(STAMP)
-	@exec $(BIN)/twitter-pipeline up $(ARGS)
+	@exec $(BIN)/twitter-pipeline up $(if $(LISTEN),--listen) $(ARGS)
 
 test: $(STAMP)
 	@exec $(BIN)/pytest -n $(WORKERS) $(ARGS)

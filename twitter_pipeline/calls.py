@@ -25,11 +25,13 @@ from twitter_pipeline.errors import (
 from twitter_pipeline.planning import TimelineRequest
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.store.windows import FIRST_BACK_OFF_S, Settlement
+from twitter_pipeline.stream_rules import NewRule
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.words import CallOutcome
 from twitter_pipeline.x_api.client import Answer, XApiClient
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer
+from twitter_pipeline.x_api.stream_messages import RulesAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +138,45 @@ class XApi:
             user_id=user_id,
             fetch_run_id=fetch_run_id,
         )
+
+    def fetch_tweets(
+        self, tweet_ids: Sequence[int], *, user_id: int, fetch_run_id: int | None, read_today: Collection[int] = ()
+    ) -> Reply[TweetsPage]:
+        """Look up at most 100 tweets of an account by id; those of the ids `read_today` are not billed again."""
+        return self._call(
+            Endpoint.TWEETS,
+            lambda token: self._client.fetch_tweets(tweet_ids, bearer_token=token),
+            lambda page: (len(page.tweets), sum(tweet.id not in read_today for tweet in page.tweets), 0),
+            user_id=user_id,
+            fetch_run_id=fetch_run_id,
+        )
+
+    def fetch_stream_rules(self, *, pagination_token: str | None = None) -> RulesAnswer:
+        """Fetch a page of the rules of the filtered stream."""
+        return self._call(
+            Endpoint.STREAM_RULES,
+            lambda token: self._client.fetch_stream_rules(bearer_token=token, pagination_token=pagination_token),
+            _not_billed,
+            fetch_run_id=None,
+        ).value
+
+    def add_stream_rules(self, rules: Sequence[NewRule]) -> RulesAnswer:
+        """Add rules; a try that was cut off may have added them, and then they are duplicates in the next."""
+        return self._call(
+            Endpoint.CHANGE_STREAM_RULES,
+            lambda token: self._client.add_stream_rules(rules, bearer_token=token),
+            _not_billed,
+            fetch_run_id=None,
+        ).value
+
+    def delete_stream_rules(self, rule_ids: Sequence[str]) -> RulesAnswer:
+        """Delete rules."""
+        return self._call(
+            Endpoint.CHANGE_STREAM_RULES,
+            lambda token: self._client.delete_stream_rules(rule_ids, bearer_token=token),
+            _not_billed,
+            fetch_run_id=None,
+        ).value
 
     def _call(
         self,
@@ -244,6 +285,10 @@ def _leaves_us_guessing(error: ApiError) -> bool:
     limits = error.rate_limits
     windows = (limits.window, limits.day) if limits else ()
     return not any(window is not None and window.remaining == 0 for window in windows)
+
+
+def _not_billed(answer: RulesAnswer) -> tuple[int, int, int]:
+    return len(answer.rules), 0, 0
 
 
 def _billed_users(answer: UsersAnswer, read_today: Collection[int]) -> int:

@@ -14,6 +14,7 @@ PipelineError
 │   ├── ResourceNotFound          404
 │   ├── ServerFault               5xx
 │   ├── ConnectionFault           time-out, reset, refused
+│   │   └── StreamEnded           X says in a stream that it ends it
 │   └── UnreadableAnswer          a cut or non-JSON body, or one without a word on what was asked for
 ├── DatabaseFault                 the database stays away or has no room (in store/database.py)
 ├── NoTokenAvailable              no token can serve an endpoint, now or soon
@@ -149,6 +150,12 @@ class ServerFault(ApiError):
 
 class ConnectionFault(ApiError):
     """No whole answer: time-out, reset, refused, cut."""
+
+
+class StreamEnded(ConnectionFault):
+    """X has said in a stream that it ends it; `disconnect_type` is X's word for why, such as OperationalDisconnect."""
+
+    disconnect_type = ""
 
 
 class UnreadableAnswer(ApiError):

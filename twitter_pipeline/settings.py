@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ from dotenv.parser import parse_stream
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.stream_rules import RuleLimits
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,13 @@ _TOKEN = re.compile(r"[!#-&(-_a-~]+")
 _OPEN_TO_OTHERS = stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH
 
 T = TypeVar("T")
+
+
+class Detection(StrEnum):
+    """How the watch learns that an account has something new."""
+
+    TIMELINE = "timeline"
+    USERS = "users"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +54,15 @@ class Settings:
     concurrency: int = 16
     batch_accounts: int = 25
     profile_max_age: timedelta = timedelta(days=7)
+    watch_detection: Detection = Detection.TIMELINE
     watch_polls_per_hour: int = 1000
     watch_shortest: timedelta = timedelta(seconds=60)
     watch_longest: timedelta = timedelta(hours=6)
+    watch_promise: timedelta = timedelta(seconds=900)
+    stream_rules: RuleLimits = field(default_factory=RuleLimits)
+    keep_calls: timedelta = timedelta(days=90)
+    keep_watch_runs: timedelta = timedelta(days=14)
+    delete_content: bool = False
     prices: Prices = field(default_factory=Prices)
 
     @property
@@ -77,11 +92,22 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         concurrency=reader.read("TWITTER_CONCURRENCY", _whole(1, 256), defaults.concurrency),
         batch_accounts=reader.read("TWITTER_BATCH_ACCOUNTS", _whole(1, 10_000), defaults.batch_accounts),
         profile_max_age=timedelta(days=reader.read("TWITTER_PROFILE_MAX_AGE_DAYS", _whole(0, 3650), 7)),
+        watch_detection=reader.read("TWITTER_WATCH_DETECTION", _detection, defaults.watch_detection),
         watch_polls_per_hour=reader.read(
             "TWITTER_WATCH_POLLS_PER_HOUR", _whole(1, 1_000_000), defaults.watch_polls_per_hour
         ),
         watch_shortest=timedelta(seconds=reader.read("TWITTER_WATCH_SHORTEST_SECONDS", _whole(1, 86_400), 60)),
         watch_longest=timedelta(seconds=reader.read("TWITTER_WATCH_LONGEST_SECONDS", _whole(1, 604_800), 21_600)),
+        watch_promise=timedelta(seconds=reader.read("TWITTER_WATCH_PROMISE_SECONDS", _whole(1, 604_800), 900)),
+        stream_rules=RuleLimits(
+            characters=reader.read(
+                "TWITTER_STREAM_RULE_CHARACTERS", _whole(20, 4096), defaults.stream_rules.characters
+            ),
+            rules=reader.read("TWITTER_STREAM_RULES", _whole(1, 100_000), defaults.stream_rules.rules),
+        ),
+        keep_calls=timedelta(days=reader.read("TWITTER_KEEP_CALLS_DAYS", _whole(1, 3650), 90)),
+        keep_watch_runs=timedelta(days=reader.read("TWITTER_KEEP_WATCH_RUNS_DAYS", _whole(1, 3650), 14)),
+        delete_content=reader.read("TWITTER_DELETE_CONTENT", _yes_or_no, defaults.delete_content),
         prices=Prices(
             post_usd=reader.read("TWITTER_PRICE_POST_USD", _money, defaults.prices.post_usd),
             user_usd=reader.read("TWITTER_PRICE_USER_USD", _money, defaults.prices.user_usd),
@@ -124,9 +150,16 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "TWITTER_CONCURRENCY": str(settings.concurrency),
         "TWITTER_BATCH_ACCOUNTS": str(settings.batch_accounts),
         "TWITTER_PROFILE_MAX_AGE_DAYS": f"{settings.profile_max_age / timedelta(days=1):g}",
+        "TWITTER_WATCH_DETECTION": settings.watch_detection.value,
         "TWITTER_WATCH_POLLS_PER_HOUR": str(settings.watch_polls_per_hour),
         "TWITTER_WATCH_SHORTEST_SECONDS": f"{settings.watch_shortest / timedelta(seconds=1):g}",
         "TWITTER_WATCH_LONGEST_SECONDS": f"{settings.watch_longest / timedelta(seconds=1):g}",
+        "TWITTER_WATCH_PROMISE_SECONDS": f"{settings.watch_promise / timedelta(seconds=1):g}",
+        "TWITTER_STREAM_RULE_CHARACTERS": str(settings.stream_rules.characters),
+        "TWITTER_STREAM_RULES": str(settings.stream_rules.rules),
+        "TWITTER_KEEP_CALLS_DAYS": f"{settings.keep_calls / timedelta(days=1):g}",
+        "TWITTER_KEEP_WATCH_RUNS_DAYS": f"{settings.keep_watch_runs / timedelta(days=1):g}",
+        "TWITTER_DELETE_CONTENT": "true" if settings.delete_content else "false",
         "TWITTER_PRICE_POST_USD": str(settings.prices.post_usd),
         "TWITTER_PRICE_USER_USD": str(settings.prices.user_usd),
     }
@@ -166,11 +199,24 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return convert
 
 
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("true or false")
+    return text.lower() == "true"
+
+
 def _folder(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError):  # "~name" of nobody, a NUL, links in a circle
         raise ValueError("the path of a folder") from None
+
+
+def _detection(text: str) -> Detection:
+    try:
+        return Detection(text)
+    except ValueError:
+        raise ValueError(" or ".join(Detection)) from None
 
 
 def _money(text: str) -> Decimal:

@@ -163,7 +163,9 @@ class TokenPool:
             case ResourceForbidden():
                 return error.of_endpoint
             case TokenForbidden():
-                return not error.everywhere and self._works_only_elsewhere(lease)
+                return not error.everywhere and (
+                    lease.endpoint.lacks_in_some_plans or self._works_only_elsewhere(lease)
+                )
             case _:
                 return False
 

@@ -59,8 +59,9 @@ def demo(terminal: Terminal) -> int:
 
 
 @click.command(cls=Command, short_help="Run the Dagster UI and its daemon until Ctrl-C.")
+@click.option("--listen", is_flag=True, help="Also listen to X's filtered stream, as `twitter-pipeline listen` does.")
 @click.pass_obj
-def up(terminal: Terminal) -> None:
+def up(terminal: Terminal, *, listen: bool) -> None:
     """Run a working place until Ctrl-C: the database, the Dagster UI (port 3000, or DAGSTER_PORT) and its daemon.
 
     Without a token the sandbox API is part of it.
@@ -68,6 +69,7 @@ def up(terminal: Terminal) -> None:
     \b
     Examples:
       twitter-pipeline up
+      twitter-pipeline up --listen
       DAGSTER_PORT=3001 twitter-pipeline up
     """
 
@@ -76,7 +78,7 @@ def up(terminal: Terminal) -> None:
         if place.sandbox is not None:
             terminal.say(MADE_UP)
 
-    run_up(environment_settings(), prepare=ready, say=terminal.write)
+    run_up(environment_settings(), prepare=ready, say=terminal.write, listen=listen)
 
 
 @click.command(cls=Command, short_help="Serve the sandbox API alone.")
@@ -121,7 +123,7 @@ def _show_stored(terminal: Terminal, work: Workplace, fetch_run_id: int) -> None
         each for each in load_account_statuses(work.database) if each.username and each.username.lower() in names
     ]
     terminal.write("\nIn the database:")
-    terminal.show(overview(accounts, now=datetime.now(UTC)))
+    terminal.show(overview(accounts, {}, now=datetime.now(UTC)))
     terminal.write("Calls of this run, by token:")
     terminal.show(_calls(load_calls_by_token(work.database, fetch_run_id)))
     terminal.write(WHERE_NEXT)

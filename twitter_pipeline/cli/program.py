@@ -25,6 +25,7 @@ COMMANDS = {
     "tracked": ("watchlist", "Show the accounts that are watched."),
     "track": ("watchlist", "Put accounts on the watch list."),
     "untrack": ("watchlist", "Take accounts off the watch list."),
+    "listen": ("listen", "Store tweets of the watch list as they are written, until Ctrl-C."),
     "tokens": ("tokens", "Show every token and what is left of its limits."),
     "db": ("db", "Look after the database and ask it questions."),
     "demo": ("local", "Fetch a sample request from the sandbox and show what was stored."),

@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -37,10 +37,12 @@ def up(
     prepare: Callable[[WorkingPlace], None],
     say: Callable[[str], None] = say_at_once,
     local_dir: Path | None = None,
+    listen: bool = False,
 ) -> None:
     """Run Dagster's UI and daemon over a working place until a signal asks to end; leave no process behind.
 
-    `prepare` is called when the database is there and before Dagster starts, for the schema.
+    `prepare` is called when the database is there and before Dagster starts, for the schema. With `listen` a listener
+    to X's filtered stream runs beside them.
     Raises ConfigurationError when the port is taken or another `up` runs, PipelineError when a process fails.
     """
     folder = local_dir or settings.local_dir
@@ -51,8 +53,9 @@ def up(
                 prepare(place)
                 with dagster(place, port=settings.dagster_port, folder=folder / "logs") as services:
                     wait_for_ui(settings.dagster_port, services)
-                    say(describe(place, port=settings.dagster_port, logs=folder / "logs"))
-                    supervise(place, services)
+                    with listener(place, folder=folder / "logs") if listen else nullcontext() as hearing:
+                        say(describe(place, port=settings.dagster_port, logs=folder / "logs"))
+                        supervise(place, services, listener=hearing, say=say)
         except KeyboardInterrupt:
             say("Stopped.")
 
@@ -98,6 +101,14 @@ def dagster(place: WorkingPlace, *, port: int, folder: Path) -> Generator[Sequen
         ]
 
 
+@contextmanager
+def listener(place: WorkingPlace, *, folder: Path) -> Generator[Service]:
+    """Run `twitter-pipeline listen` while the context lasts, its log in `folder`."""
+    words = [sys.executable, "-m", "twitter_pipeline.cli", "listen"]
+    with started("listen", words, environment=place.environment(), folder=folder) as service:
+        yield service
+
+
 def wait_for_ui(port: int, services: Sequence[Service]) -> None:
     """Wait until the UI answers; raise PipelineError when a service stops before, or it takes too long."""
     deadline = time.monotonic() + UI_START_SECONDS
@@ -113,12 +124,23 @@ def wait_for_ui(port: int, services: Sequence[Service]) -> None:
         time.sleep(0.1)
 
 
-def supervise(place: WorkingPlace, services: Sequence[Service]) -> None:
-    """Watch until interrupted; raise PipelineError when something stops that cannot be brought back."""
+def supervise(
+    place: WorkingPlace, services: Sequence[Service], *, listener: Service | None, say: Callable[[str], None]
+) -> None:
+    """Watch until interrupted; raise PipelineError when something stops that cannot be brought back.
+
+    Without the listener the polls still find everything, so its end is told, and the rest goes on.
+    """
     while True:
         place.check()
         for service in services:
             service.check()
+        try:
+            if listener is not None:
+                listener.check()
+        except PipelineError as error:
+            say(f"{error}\nPolling goes on without it.")
+            listener = None
         time.sleep(SUPERVISION_SECONDS)
 
 

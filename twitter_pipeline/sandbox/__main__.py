@@ -15,6 +15,7 @@ from twitter_pipeline.sandbox.api import SandboxApi
 from twitter_pipeline.sandbox.faults import Faults
 from twitter_pipeline.sandbox.rendering import KEPT_PAGE_BYTES
 from twitter_pipeline.sandbox.server import serve
+from twitter_pipeline.sandbox.streaming import HEARTBEAT_S
 from twitter_pipeline.sandbox.windows import TokenSpec
 from twitter_pipeline.sandbox.world import World
 
@@ -51,7 +52,14 @@ def api_of(options: argparse.Namespace) -> SandboxApi:
     tokens = [TokenSpec(f"sandbox-token-{number + 1}") for number in range(options.tokens)]
     faults = Faults(seed=options.seed, latency_s=options.latency_ms / 1000)
     limits = {endpoint: int(limit) for endpoint, _, limit in (text.rpartition("=") for text in options.limit)}
-    return SandboxApi(world, tokens=tokens, window_seconds=options.window_seconds, faults=faults, limits=limits)
+    return SandboxApi(
+        world,
+        tokens=tokens,
+        window_seconds=options.window_seconds,
+        faults=faults,
+        limits=limits,
+        heartbeat_s=options.heartbeat_seconds,
+    )
 
 
 def read_accounts(path: Path | None) -> list[AccountSpec]:
@@ -106,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--page-cache-mb", type=int, default=KEPT_PAGE_BYTES // 1_000_000, help="memory for pages that do not change"
     )
+    parser.add_argument("--heartbeat-seconds", type=float, default=HEARTBEAT_S, help="between blank lines of a stream")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when the process that started it is gone")
     return parser
 

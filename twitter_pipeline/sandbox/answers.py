@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -30,6 +30,23 @@ _LASTING_AFTER_S: Final = 2 * 86_400.0
 _REACH_WITHOUT_REPLIES: Final = 800
 
 
+class Stream(Protocol):
+    """A body that goes on as time does."""
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether it ended without the end that HTTP wants."""
+        ...
+
+    def take(self) -> bytes | None:
+        """Give what is to be sent now, which may be nothing; None when it has ended."""
+        ...
+
+    def close(self) -> None:
+        """Note that the client has gone, or that all was sent."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A body with its status, and what of it is charged."""
@@ -39,6 +56,7 @@ class Answer:
     post_ids: tuple[int, ...] = ()
     user_ids: tuple[int, ...] = ()
     content_type: str = _JSON
+    stream: "Stream | None" = None
 
 
 @dataclass(frozen=True, slots=True)

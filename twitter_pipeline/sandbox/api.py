@@ -15,10 +15,11 @@ import orjson
 
 from twitter_pipeline.sandbox import problems
 from twitter_pipeline.sandbox import windows as at
-from twitter_pipeline.sandbox.answers import Answer, Answers, Call
+from twitter_pipeline.sandbox.answers import Answer, Answers, Call, Stream
 from twitter_pipeline.sandbox.dice import throw
 from twitter_pipeline.sandbox.faults import NO_MISHAP, FaultKind, Faults, Mishap
 from twitter_pipeline.sandbox.parameters import Refused, checked
+from twitter_pipeline.sandbox.streaming import HEARTBEAT_S, Ending, Rule, Streams
 from twitter_pipeline.sandbox.windows import DEFAULT_LIMITS, Token, TokenSpec, TokenState, Window
 from twitter_pipeline.sandbox.world import SERVED_TWEETS, World
 
@@ -39,13 +40,17 @@ _TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What goes back: after `delay_s`, and with `wire` as a connection that fails instead of, or in, the answer."""
+    """What goes back: after `delay_s`, and with `wire` as a connection that fails instead of, or in, the answer.
+
+    With `stream` the body is what that brings.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes
     delay_s: float = 0.0
     wire: WireFault | None = None
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ class SandboxApi:
 
     `limits` replaces the default calls a window by endpoint, `window_seconds` the length of the windows.
     `clock_skew_s` is how far the server's clock, and with it `date` and the reset times, is ahead of the world's.
-    `record_ids` keeps the ids served with every call record, of which the last `kept_calls` are kept.
+    `record_ids` keeps the ids served with every call record, of which the last `kept_calls` are kept. A stream without
+    news gets a blank line every `heartbeat_s`, in real time.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class SandboxApi:
         search_retweets: bool = True,
         record_ids: bool = False,
         kept_calls: int = 1_000_000,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self.world = world
         self.faults = faults or Faults()
@@ -106,6 +113,9 @@ class SandboxApi:
         self._tokens = {spec.bearer: Token(index, spec, spec.state) for index, spec in enumerate(tokens)}
         self._answers = Answers(
             world, reach=page_reach, visibility_delay_s=visibility_delay_s, search_retweets=search_retweets
+        )
+        self._streams = Streams(
+            world, heartbeat_s=heartbeat_s, visibility_delay_s=visibility_delay_s, delivered=self._book_delivered
         )
         self._record_ids = record_ids
         self._kept_calls = kept_calls
@@ -152,14 +162,32 @@ class SandboxApi:
         with self._lock:
             self._tokens[bearer].state = state
 
+    # Streams
+
+    def stream_rules(self, bearer: str) -> list[Rule]:
+        """Give the rules of a token's app, oldest first."""
+        return self._streams.rules(self._tokens[bearer].index)
+
+    def open_streams(self) -> int:
+        """Count the streams that are open."""
+        return len(self._streams.open_connections())
+
+    def end_streams(self, how: Ending) -> int:
+        """End the streams that are open, and give how many there were."""
+        connections = self._streams.open_connections()
+        for connection in connections:
+            connection.end(how)
+        return len(connections)
+
     # The API
 
     def handle(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes = b"") -> Response:
         """Answer one request; `headers` has lowercase names or ignores case."""
-        del body
         now = self.world.clock() + self.clock_skew_s
         endpoint, values = route(path)
-        if endpoint is None or method != "GET":
+        if endpoint is not None and method != "GET":
+            endpoint = f"{method} {endpoint}"
+        if endpoint not in self._limits:
             return self._refuse_unrouted(404 if endpoint is None else 405, now)
         with self._lock:
             self._number += 1
@@ -170,7 +198,7 @@ class SandboxApi:
         mishap, delay_s = self.faults.next_mishap(endpoint)
         call = Call(endpoint, {}, self.world.clock(), number, mishap.kinds, self.faults)
         stand_in = _stand_in(mishap)
-        answer = stand_in or self._answer(call, query, values)
+        answer = stand_in or self._answer(call, query, values, token, body)
         wire = _wire_fault(mishap)
         if mishap.raw is not None:
             limits = dict(mishap.raw.headers)
@@ -183,11 +211,15 @@ class SandboxApi:
         """Give a transport for an httpx client in this process, on which faults are httpx's own errors.
 
         An answer that would take longer than the client's read timeout is that timeout at once; shorter ones `sleep`.
+        Streams are served over HTTP only.
         """
 
         def respond(request: httpx.Request) -> httpx.Response:
-            response = self.handle(request.method, request.url.path, request.url.query.decode(), request.headers)
+            path, query = request.url.path, request.url.query.decode()
+            response = self.handle(request.method, path, query, request.headers, request.content)
             _raise_wire_fault(response, request)
+            if response.stream is not None:
+                raise NotImplementedError("the sandbox serves streams over HTTP only")
             if response.delay_s:
                 sleep(response.delay_s)
             return httpx.Response(response.status, headers=response.headers, content=response.body)
@@ -226,10 +258,12 @@ class SandboxApi:
         window = token.window(endpoint, self._limits[endpoint], self.window_seconds, now)
         return {**_GENERAL_LIMITER, "x-rate-limit-reset": str(window.resets_at)}
 
-    def _answer(self, call: Call, query: str, values: Mapping[str, str]) -> Answer:
+    def _answer(self, call: Call, query: str, values: Mapping[str, str], token: Token | None, body: bytes) -> Answer:
         try:
-            parameters = checked(call.endpoint, query, values)
-            return self._answers.answer(call.having(parameters))
+            call = call.having(checked(call.endpoint, query, values))
+            if token is not None and call.endpoint in (at.STREAM, at.STREAM_RULES, at.CHANGE_RULES):
+                return self._streams.answer(call, token.index, body)
+            return self._answers.answer(call)
         except Refused as refused:
             return _problem(400, refused.problem)
 
@@ -260,7 +294,7 @@ class SandboxApi:
             "api-version": "2.166",
             **limits,
         }
-        return Response(answer.status, headers, answer.body, delay_s, wire)
+        return Response(answer.status, headers, answer.body, delay_s, wire, answer.stream)
 
     def _book(self, now: float, endpoint: str, token: Token | None, answer: Answer, mishap: Mishap) -> None:
         day = int(now // at.DAY_S)
@@ -280,6 +314,13 @@ class SandboxApi:
                 token.posts += len(answer.post_ids)
                 if token.spec.post_cap is not None and token.posts >= token.spec.post_cap and token.state == "active":
                     token.state = "capped"
+
+    def _book_delivered(self, index: int, ids: Sequence[int]) -> None:
+        """Book what a stream has brought: X charges for it as for what is read."""
+        now = self.world.clock() + self.clock_skew_s
+        with self._lock:
+            self._made.posts_by_day.setdefault(int(now // at.DAY_S), set()).update(ids)
+            next(token for token in self._tokens.values() if token.index == index).posts += len(ids)
 
 
 @lru_cache(maxsize=65_536)

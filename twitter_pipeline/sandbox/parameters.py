@@ -17,6 +17,7 @@ _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?Z\Z")
 _EARLIEST: Final = datetime(2010, 11, 6, tzinfo=UTC)
 _EARLIEST_SEARCH: Final = datetime(2006, 3, 21, tzinfo=UTC)
 _MOST_NAMES: Final = 100
+_RULES_TOKEN: Final = 16
 
 Check = Callable[[str, str], str | None]
 """From the parameter's name and value to the message of the refusal, or None."""
@@ -145,6 +146,20 @@ def _text(longest: int) -> Check:
     return check
 
 
+def _flag(name: str, value: str) -> str | None:
+    return None if value in {"true", "false"} else f"The `{name}` query parameter value [{value}] is not a boolean"
+
+
+def _enterprise(name: str, _: str) -> str:
+    return f"The `{name}` query parameter is not available in the current product"
+
+
+def _rules_token(name: str, value: str) -> str | None:
+    if len(value) == _RULES_TOKEN and value.isascii() and value.isdigit():
+        return None
+    return f"The `{name}` query parameter value [{value}] is not valid"
+
+
 def _anything(name: str, value: str) -> str | None:
     return None if value else f"The `{name}` query parameter can not be empty"
 
@@ -207,6 +222,13 @@ CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
         "days": _between(1, 90),
         "usage.fields": _among(*words.USAGE_FIELDS),
     },
+    at.STREAM: {**_OF_TWEETS, "backfill_minutes": _enterprise, "start_time": _enterprise, "end_time": _enterprise},
+    at.STREAM_RULES: {
+        "ids": _each(_id),
+        "max_results": _between(1, 1_000),
+        "pagination_token": _rules_token,
+    },
+    at.CHANGE_RULES: {"dry_run": _flag, "delete_all": _flag},
 }
 """Every parameter the sandbox takes, by endpoint: those of the official OpenAPI 2.166 and `post.fields` of 2.167."""
 

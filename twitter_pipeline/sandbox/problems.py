@@ -132,3 +132,52 @@ SUSPENDED_APP: Final[Mapping[str, Any]] = {
     "reason": "official-client-forbidden",
 }
 """The 403 of a suspended app: no such body was published, this one only keeps to the official schema."""
+
+NO_STREAM_RULES: Final[Mapping[str, Any]] = {
+    "title": "ConnectionException",
+    "detail": (
+        "You must define rules using the POST /2/tweets/search/stream/rules endpoint before connecting to filtered "
+        "stream."
+    ),
+    "connection_issue": "RuleConfigurationIssue",
+    "type": f"{_PROBLEMS}/streaming-connection",
+}
+"""The 409 of a stream without rules (github.com/tweepy/tweepy/issues/1934)."""
+
+TOO_MANY_CONNECTIONS: Final[Mapping[str, Any]] = {
+    "title": "ConnectionException",
+    "detail": "This stream is currently at the maximum allowed connection limit.",
+    "connection_issue": "TooManyConnections",
+    "type": f"{_PROBLEMS}/streaming-connection",
+}
+"""The 429 of a second connection (github.com/xdevplatform/samples/issues/140)."""
+
+OPERATIONAL_DISCONNECT: Final[Mapping[str, Any]] = {
+    "title": "operational-disconnect",
+    "disconnect_type": "UpstreamOperationalDisconnect",
+    "detail": "This stream has been disconnected upstream for operational reasons.",
+    "type": f"{_PROBLEMS}/operational-disconnect",
+}
+"""The last line of a stream that X ends (docs.x.com, x-api/fundamentals/handling-disconnections)."""
+
+INVALID_RULE: Final = "UnprocessableEntity"
+
+
+def invalid_rule(value: str, why: str) -> Problem:
+    """Say that a rule cannot be read; the shape was recorded, X's words for a rule that is too long were not."""
+    return {"value": value, "details": [f"{why} (at position 1)"], "title": INVALID_RULE, "type": _rules("invalid")}
+
+
+def duplicate_rule(value: str, rule_id: str) -> Problem:
+    """Say that an app has a rule already; its tag is not told (recorded in a public bot's source, September 2022)."""
+    return {"value": value, "id": rule_id, "title": "DuplicateRule", "type": _rules("duplicate")}
+
+
+def rules_cap_exceeded(most: int) -> Problem:
+    """Refuse a request whose rules would be too many; the title is known from public clients, the rest is not."""
+    detail = f"The rules of this request would exceed the cap of {most} rules."
+    return {"title": "RulesCapExceeded", "detail": detail, "type": f"{_PROBLEMS}/rule-cap"}
+
+
+def _rules(what: str) -> str:
+    return f"{_PROBLEMS}/{what}-rules"

@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from twitter_pipeline.sandbox.accounts import PREFIXES
+from twitter_pipeline.sandbox.answers import Stream
 from twitter_pipeline.sandbox.api import Response, SandboxApi
 from twitter_pipeline.sandbox.windows import DEFAULT_LIMITS
 
@@ -27,6 +28,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _MADE_UP: Final = (b"x-sandbox", b"made-up data")
 _TRANSPORT: Final = "sandbox.transport"
 _START_PATIENCE_S: Final = 20.0
+_STREAM_TICK_S: Final = 0.05
 
 
 def app(api: SandboxApi) -> App:
@@ -38,12 +40,18 @@ def app(api: SandboxApi) -> App:
         path, query = scope["path"], scope["query_string"].decode("latin-1")
         if path.startswith("/2/"):
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            response = api.handle(scope["method"], path, query, headers)
+            body = await _body(receive) if scope["method"] == "POST" else b""
+            response = api.handle(scope["method"], path, query, headers, body)
         else:
             response = _about(api, path, query)
         if response.delay_s and await _gave_up(receive, response.delay_s):
+            if response.stream is not None:
+                response.stream.close()
             return
-        await _send(response, scope, send)
+        if response.stream is None:
+            await _send(response, scope, send)
+        else:
+            await _send_stream(response, response.stream, scope, receive, send)
 
     return answer
 
@@ -149,6 +157,34 @@ def _listening(host: str, port: int) -> socket:
     return listener
 
 
+async def _body(receive: Receive) -> bytes:
+    """Read the whole body of a request."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+
+
+async def _send_stream(response: Response, stream: Stream, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a stream as it comes, until it ends or the client hangs up."""
+    try:
+        headers = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        await send({"type": "http.response.start", "status": response.status, "headers": [*headers, _MADE_UP]})
+        while (chunk := stream.take()) is not None:
+            if chunk:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if await _gave_up(receive, _STREAM_TICK_S):
+                return
+        if stream.was_cut:
+            _transport_of(scope).close()
+        else:
+            await send({"type": "http.response.body", "body": b""})
+    finally:
+        stream.close()
+
+
 async def _gave_up(receive: Receive, delay_s: float) -> bool:
     """Wait, or return True as soon as the client hangs up."""
 
@@ -222,8 +258,12 @@ def _truth(api: SandboxApi, username: str) -> Response:
     return _json(200, truth)
 
 
+def _shown(endpoint: str) -> str:
+    return endpoint if " " in endpoint else f"GET {endpoint}"
+
+
 def _page(api: SandboxApi) -> bytes:
-    endpoints = "".join(f"<li><code>GET {endpoint}</code></li>" for endpoint in DEFAULT_LIMITS)
+    endpoints = "".join(f"<li><code>{_shown(endpoint)}</code></li>" for endpoint in DEFAULT_LIMITS)
     prefixes = "".join(f"<li><code>@{prefix}…</code> {html.escape(what)}</li>" for prefix, what in PREFIXES.items())
     tokens = "".join(f"<li><code>{html.escape(bearer)}</code></li>" for bearer in api.bearers)
     return f"""<!DOCTYPE html>

@@ -15,6 +15,9 @@ TWEET: Final = "/2/tweets/:id"
 SEARCH_RECENT: Final = "/2/tweets/search/recent"
 SEARCH_ALL: Final = "/2/tweets/search/all"
 USAGE: Final = "/2/usage/tweets"
+STREAM: Final = "/2/tweets/search/stream"
+STREAM_RULES: Final = "/2/tweets/search/stream/rules"
+CHANGE_RULES: Final = "POST /2/tweets/search/stream/rules"
 
 DEFAULT_LIMITS: Final[Mapping[str, int]] = {
     USERS_BY: 300,
@@ -27,8 +30,12 @@ DEFAULT_LIMITS: Final[Mapping[str, int]] = {
     SEARCH_RECENT: 450,
     SEARCH_ALL: 300,
     USAGE: 50,
+    STREAM: 50,
+    STREAM_RULES: 450,
+    CHANGE_RULES: 100,
 }
-"""Calls of an app-only token per 15 minutes on pay-per-use (docs.x.com, x-api/fundamentals/rate-limits, 2026)."""
+"""Calls of an app-only token per 15 minutes on pay-per-use (docs.x.com, x-api/fundamentals/rate-limits, 2026); those
+that are no GET begin with their method."""
 
 DAY_S: Final = 86_400.0
 

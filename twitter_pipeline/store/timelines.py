@@ -14,11 +14,7 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import ALIVE_LOCK
 from twitter_pipeline.x_api.parsing import Tweet
 
-# One statement, so one transaction and one round trip. Rows go in by id, so that two runs over one account cannot
-# deadlock. A tweet that is read again keeps when it was first read, and takes the rest as it is now.
-# All parts see the table as it was before the statement, which is what `before` is for: X bills a post once a UTC day.
-SAVE_PAGE = """
-WITH page AS (
+ROWS = """
     SELECT *
     FROM unnest(
         %(id)s::bigint[], %(created_at)s::timestamptz[], %(kind)s::tweet_kind[], %(text)b::text[], %(lang)b::text[],
@@ -31,13 +27,10 @@ WITH page AS (
         retweeted_tweet_id, quoted_tweet_id, edit_history_ids, like_count, retweet_count, reply_count, quote_count,
         bookmark_count, impression_count, raw
     )
-), before AS (
-    SELECT count(*) AS known,
-           count(*) FILTER (
-               WHERE t.last_read_at >= date_trunc('day', %(read_at)s::timestamptz, 'UTC')
-           ) AS read_today
-    FROM page JOIN tweets t USING (id)
-), stored AS (
+"""
+"""Tweets as rows, from what `columns_of` makes of them."""
+
+INSERT = """
     INSERT INTO tweets AS t (
         id, author_id, created_at, kind, text, lang, conversation_id, in_reply_to_tweet_id, in_reply_to_user_id,
         retweeted_tweet_id, quoted_tweet_id, edit_history_ids, like_count, retweet_count, reply_count, quote_count,
@@ -49,13 +42,27 @@ WITH page AS (
            raw::json
     FROM page
     ORDER BY id
-    ON CONFLICT (id) DO UPDATE
+"""
+"""Writes the rows of `page`, all of one author."""
+
+# One statement, so one transaction and one round trip. Rows go in by id, so that two runs over one account cannot
+# deadlock. A tweet that is read again keeps when it was first read, and takes the rest as it is now.
+# All parts see the table as it was before the statement, which is what `before` is for: X bills a post once a UTC day.
+SAVE_PAGE = f"""
+WITH page AS ({ROWS}), before AS (
+    SELECT count(*) AS known,
+           count(*) FILTER (
+               WHERE t.last_read_at >= date_trunc('day', %(read_at)s::timestamptz, 'UTC')
+           ) AS read_today
+    FROM page JOIN tweets t USING (id)
+), stored AS (
+{INSERT}    ON CONFLICT (id) DO UPDATE
     SET kind = excluded.kind, text = excluded.text, lang = excluded.lang,
         edit_history_ids = excluded.edit_history_ids, like_count = excluded.like_count,
         retweet_count = excluded.retweet_count, reply_count = excluded.reply_count,
         quote_count = excluded.quote_count, bookmark_count = excluded.bookmark_count,
         impression_count = excluded.impression_count, last_read_at = excluded.last_read_at,
-        last_read_run_id = excluded.last_read_run_id, raw = excluded.raw
+        last_read_run_id = excluded.last_read_run_id, raw = excluded.raw, deleted_seen_at = NULL
 ), state AS (
     UPDATE user_state
     SET covered = covered + %(proved)s::int8multirange,
@@ -215,7 +222,7 @@ class TimelineStore:
         rows = self._database.execute(
             SAVE_PAGE,
             {
-                **_columns(page.tweets),
+                **columns_of(page.tweets),
                 "user_id": self._user_id,
                 "fetch_run_id": self._fetch_run_id,
                 "asked_as": self._asked_as,
@@ -238,7 +245,7 @@ def count_stored(database: Database, user_ids: Sequence[int]) -> dict[int, int]:
     return dict(database.execute(COUNT_EACH, (list(user_ids),)))
 
 
-def _columns(tweets: Sequence[Tweet]) -> dict[str, object]:
+def columns_of(tweets: Sequence[Tweet]) -> dict[str, object]:
     """Turn tweets into one array a column.
 
     Numbers, times and words go as array literals, which hold nothing to escape: joining strings takes a tenth of the

@@ -12,6 +12,9 @@ class Endpoint(StrEnum):
     TWEETS = "/2/tweets"
     SEARCH_RECENT = "/2/tweets/search/recent"
     SEARCH_ALL = "/2/tweets/search/all"
+    STREAM = "/2/tweets/search/stream"
+    STREAM_RULES = "/2/tweets/search/stream/rules"
+    CHANGE_STREAM_RULES = "POST /2/tweets/search/stream/rules"
 
     @property
     def spacing_s(self) -> float | None:
@@ -20,3 +23,8 @@ class Endpoint(StrEnum):
         The archive search takes one call per second (docs.x.com, "Rate limits").
         """
         return 1.0 if self is Endpoint.SEARCH_ALL else None
+
+    @property
+    def lacks_in_some_plans(self) -> bool:
+        """Whether a plan may be without it: X then says that the app is not enrolled, though it works elsewhere."""
+        return self in (Endpoint.STREAM, Endpoint.STREAM_RULES, Endpoint.CHANGE_STREAM_RULES)

@@ -18,6 +18,7 @@ from twitter_pipeline.errors import (
     ResourceForbidden,
     ResourceNotFound,
     ServerFault,
+    StreamEnded,
     TokenForbidden,
     TokenRejected,
     TooManyRequests,
@@ -44,7 +45,8 @@ class Problem:
     """A problem that the API reports, with an empty string or None for each member that it left out.
 
     `kind` is the last path segment of `type` ("" for about:blank), `code` and `messages` are those of the nested or
-    v1.1 `errors`. `section` says where in the answer something is missing: "data" or "includes".
+    v1.1 `errors`. `section` says where in the answer something is missing: "data" or "includes". `issue` is X's word
+    for what is wrong with a stream.
     """
 
     title: str = ""
@@ -58,6 +60,7 @@ class Problem:
     section: str = ""
     reason: str = ""
     reset_date: str = ""
+    issue: str = ""
     account_id: int | None = None
     code: int | None = None
     messages: tuple[str, ...] = ()
@@ -86,6 +89,7 @@ def read_problem(value: JsonValue) -> Problem:
         section=_text(members, "section"),
         reason=_text(members, "reason"),
         reset_date=_text(members, "reset_date"),
+        issue=_text(members, "disconnect_type") or _text(members, "connection_issue"),
         account_id=as_int(members.get("account_id")),
         code=next((code for code in codes if code is not None), None),
         messages=tuple(message for message in messages if message and message != own_detail),
@@ -126,6 +130,21 @@ def availability_of(problem: Problem) -> Availability | None:
     if problem.kind == "resource-not-found" or problem.title == "Not Found Error":
         return Availability.NOT_FOUND
     return None
+
+
+def unknown_tweet_of(problem: Problem) -> int | None:
+    """Return the id of the tweet that was asked for and that X says it does not know; None for any other problem.
+
+    Tweets of accounts that are suspended or protected have problems of other kinds.
+    """
+    if problem.section == "includes" or problem.resource_type not in ("tweet", "post"):
+        return None
+    if problem.parameter not in ("id", "ids") or problem.kind != "resource-not-found":
+        return None
+    if problem.title != "Not Found Error" or "suspended" in problem.detail.lower():
+        return None
+    told = problem.value or problem.resource_id
+    return int(told) if told.isascii() and told.isdigit() else None
 
 
 _Rule = tuple[Callable[[int, Problem], bool], type[ApiError]]
@@ -203,6 +222,23 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
         case _:
             pass
     return error
+
+
+_ENDS_A_STREAM = frozenset({"client-disconnected", "operational-disconnect", "streaming-connection"})
+
+
+def read_disconnect(problem: Problem) -> ApiError | None:
+    """Tell what a line of a stream means that holds a problem and no tweet; None when the stream goes on after it."""
+    said = f"X has ended the stream: {problem}"
+    if _is_cap(429, problem):
+        capped = UsageCapped(said, status=200)
+        capped.until = _start_of_day(problem.reset_date)
+        return capped
+    if problem.kind in _ENDS_A_STREAM or problem.title in _ENDS_A_STREAM:
+        ended = StreamEnded(said, status=200)
+        ended.disconnect_type = problem.issue
+        return ended
+    return None
 
 
 def _read_failure_body(body: bytes) -> Problem:

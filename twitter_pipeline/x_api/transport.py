@@ -84,6 +84,37 @@ class BoundedTransport(httpx.BaseTransport):
             lane.pool.close()
 
 
+class StreamTransport:
+    """Opens answers that have no end, each on a connection of its own.
+
+    Until its headers are there an answer is bounded as a whole, from then on only from one piece of it to the next:
+    `silence_s` without a byte is httpx.ReadTimeout.
+    """
+
+    def __init__(self, base_url: str, *, connect_timeout_s: float, headers_timeout_s: float, silence_s: float) -> None:
+        self._headers_timeout_s = headers_timeout_s
+        self._extensions = {
+            "timeout": {"connect": connect_timeout_s, "read": silence_s, "write": headers_timeout_s, "pool": 1.0}
+        }
+        self._ssl_context, self._proxy = httpx.create_ssl_context(), _proxy_for(base_url)
+
+    def open(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and return when the headers of the answer are there; raises httpx.TransportError.
+
+        Closing the answer closes its connection.
+        """
+        lane = _Lane(self._ssl_context, self._proxy)
+        try:
+            with _as_httpx_errors():
+                answer = lane.send(request, self._extensions, deadline=time.monotonic() + self._headers_timeout_s)
+        except BaseException:
+            lane.pool.close()
+            raise
+        if answer.status == 200:
+            lane.lift_deadline()
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer, give_back=lane.pool.close))
+
+
 class _Lane:
     """One connection, made when it is first needed and again when it was closed; one call at a time has it.
 
@@ -112,9 +143,14 @@ class _Lane:
                 method=request.method,
                 url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
                 headers=request.headers.raw,
+                content=request.content,
                 extensions=extensions,
             )
         )
+
+    def lift_deadline(self) -> None:
+        """Let the call under way last as long as it will."""
+        self._deadline.at = math.inf
 
 
 class _Body(httpx.SyncByteStream):

@@ -47,9 +47,18 @@ def validator(schema: Mapping[str, Any]) -> Callable[[object], list[str]]:
     return lambda thing: [error.message for error in made.iter_errors(thing)]
 
 
+OF_STREAMS: Final = frozenset({at.STREAM, at.STREAM_RULES, at.CHANGE_RULES})
+READS: Final = tuple(endpoint for endpoint in DEFAULT_LIMITS if endpoint not in OF_STREAMS)
+
+
 def operation(endpoint: str) -> dict[str, Any]:
-    path = "/".join(f"{{{part[1:]}}}" if part.startswith(":") else part for part in endpoint.split("/"))
-    return SPEC["paths"][path]["get"]
+    method, _, path = endpoint.rpartition(" ")
+    path = "/".join(f"{{{part[1:]}}}" if part.startswith(":") else part for part in path.split("/"))
+    return SPEC["paths"][path][method.lower() or "get"]
+
+
+def answer_schema(endpoint: str) -> Mapping[str, Any]:
+    return operation(endpoint)["responses"]["200"]["content"]["application/json"]["schema"]
 
 
 def parameters_of(endpoint: str) -> dict[str, dict[str, Any]]:
@@ -98,7 +107,7 @@ def random_requests(sandbox: SandboxApi, count: int) -> Iterator[tuple[str, str,
     tweet_ids = [str(tweet_id) for tweet_id in sandbox.world.tweet_ids("everything")] + ["20"]
     tweet_ids += [str(sandbox.world.tweet_ids(name)[0]) for name in ("protected_one", "suspended_one")]
     for _ in range(count):
-        endpoint = choice.choice(list(DEFAULT_LIMITS))
+        endpoint = choice.choice(READS)
         of_users = endpoint in {at.USERS_BY, at.USERS, at.USER, at.USER_BY_NAME}
         given = random_fields(choice, of_users=of_users) if endpoint != at.USAGE else {}
         path = endpoint
@@ -152,10 +161,7 @@ def test_its_field_lists_are_those_of_the_specification(name: str, values: tuple
 
 def test_every_answer_fits_the_schema_of_its_operation() -> None:
     sandbox = api(limits=dict.fromkeys(DEFAULT_LIMITS, 10_000))
-    validators = {
-        endpoint: validator(operation(endpoint)["responses"]["200"]["content"]["application/json"]["schema"])
-        for endpoint in DEFAULT_LIMITS
-    }
+    validators = {endpoint: validator(answer_schema(endpoint)) for endpoint in READS}
     seen: set[str] = set()
     for endpoint, path, given in random_requests(sandbox, 120):
         response = sandbox.handle("GET", path, urlencode(given), HEADERS)
@@ -168,7 +174,7 @@ def test_every_answer_fits_the_schema_of_its_operation() -> None:
         assert response.status == 200, body
         assert validators[endpoint](body) == []
         seen.add(endpoint)
-    assert seen == set(DEFAULT_LIMITS)
+    assert seen == set(READS)
 
 
 def test_included_objects_fit_the_schema_of_their_own_kind() -> None:
@@ -239,3 +245,106 @@ def test_a_closed_token_is_told_so_in_the_shape_of_its_problem(state: TokenState
     body = json.loads(get(sandbox, "/2/users", ids="1").body)
 
     assert validator({"$ref": f"#/components/schemas/{schema}"})(body) == []
+
+
+def change_rules(sandbox: SandboxApi, query: str = "", **body: Any) -> Response:
+    wrong = validator(operation(at.CHANGE_RULES)["requestBody"]["content"]["application/json"]["schema"])(body)
+    assert wrong == [] or query
+    return sandbox.handle("POST", at.STREAM_RULES, query, HEADERS, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "status"),
+    [
+        ({"add": [{"value": "from:nasa", "tag": "one"}, {"value": "from:esa"}]}, "", 201),
+        ({"add": [{"value": "from:nasa"}]}, "dry_run=true", 201),
+        ({"add": [{"value": "from:everything"}, {"value": "from:everything"}]}, "", 201),
+        ({"add": [{"value": " OR ".join(["from:a"] * 200)}, {"value": "cats"}]}, "", 200),
+        ({"delete": {"ids": ["123"]}}, "", 200),
+        ({"delete": {"values": ["from:everything"]}}, "", 200),
+        ({}, "delete_all=true", 200),
+    ],
+)
+def test_every_change_of_rules_is_answered_in_the_shape_of_the_specification(
+    body: dict[str, Any], query: str, status: int
+) -> None:
+    sandbox = api()
+    change_rules(sandbox, add=[{"value": "from:everything"}])
+    response = change_rules(sandbox, query, **body)
+
+    assert response.status == status
+    assert validator(answer_schema(at.CHANGE_RULES))(json.loads(response.body)) == []
+
+
+def test_lists_of_rules_fit_the_specification_also_empty_and_in_pages() -> None:
+    sandbox = api()
+    fits = validator(answer_schema(at.STREAM_RULES))
+    empty = json.loads(get(sandbox, at.STREAM_RULES).body)
+    change_rules(sandbox, add=[{"value": f"from:account_{number}", "tag": "t"} for number in range(5)])
+    first = json.loads(get(sandbox, at.STREAM_RULES, max_results="3").body)
+    token = first["meta"]["next_token"]
+    second = json.loads(get(sandbox, at.STREAM_RULES, max_results="3", pagination_token=token).body)
+
+    assert [fits(body) for body in (empty, first, second)] == [[], [], []]
+    assert [len(body.get("data", [])) for body in (empty, first, second)] == [0, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("rules", "title", "schema"),
+    [
+        ([{"value": "from:everything"}], "DuplicateRule", "DuplicateRuleProblem"),
+        ([{"value": "x" * 2_000}], "UnprocessableEntity", "InvalidRuleProblem"),
+        ([{"value": f"from:account_{number}"} for number in range(1_000)], "RulesCapExceeded", "RulesCapProblem"),
+    ],
+)
+def test_rules_that_are_not_taken_are_told_in_the_shape_of_their_problem(
+    rules: list[dict[str, str]], title: str, schema: str
+) -> None:
+    sandbox = api()
+    change_rules(sandbox, add=[{"value": "from:everything"}])
+    answer = json.loads(change_rules(sandbox, add=rules).body)
+    problem = answer if "title" in answer else answer["errors"][0]
+
+    assert problem["title"] == title
+    assert validator({"$ref": f"#/components/schemas/{schema}"})(problem) == []
+    assert [rule.value for rule in sandbox.stream_rules("sandbox-token-1")] == ["from:everything"]
+
+
+def test_a_stream_without_rules_and_a_second_connection_are_refused_in_the_shape_of_their_problem() -> None:
+    sandbox = api()
+    without_rules = get(sandbox, at.STREAM)
+    change_rules(sandbox, add=[{"value": "from:everything"}])
+    first, second = get(sandbox, at.STREAM), get(sandbox, at.STREAM)
+    fits = validator({"$ref": "#/components/schemas/ConnectionExceptionProblem"})
+
+    assert (without_rules.status, first.status, second.status) == (409, 200, 429)
+    assert fits(json.loads(without_rules.body)) == fits(json.loads(second.body)) == []
+    assert json.loads(second.body)["connection_issue"] == "TooManyConnections"
+
+
+def test_every_message_of_the_stream_fits_the_specification() -> None:
+    now = [NOW]
+    kinds: dict[Any, float] = {"original": 4, "reply": 2, "retweet": 2, "quote": 2}
+    accounts = [AccountSpec("everything", tweets=40, tweets_per_day=80_000, kinds=kinds)]
+    sandbox = SandboxApi(World(7, clock=lambda: now[0], accounts=accounts), tokens=[TokenSpec("sandbox-token-1")])
+    change_rules(sandbox, add=[{"value": "from:everything", "tag": "all"}, {"value": "from:everything -is:retweet"}])
+    lists = {
+        "tweet.fields": ",".join(words.TWEET_FIELDS),
+        "expansions": ",".join(words.TWEET_EXPANSIONS),
+        "user.fields": ",".join(words.USER_FIELDS),
+    }
+    stream = sandbox.handle("GET", at.STREAM, urlencode(lists), HEADERS).stream
+    assert stream is not None
+    assert stream.take() == b""
+    now[0] += 200
+    messages = [json.loads(line) for line in (stream.take() or b"").splitlines()]
+    assert sandbox.end_streams("operational") == 1
+    told = json.loads((stream.take() or b"").splitlines()[-1])
+    fits = validator(answer_schema(at.STREAM))
+
+    assert [wrong for message in [*messages, told] if (wrong := fits(message))] == []
+    assert [int(each["data"]["id"]) for each in messages] == sandbox.world.tweet_ids("everything")[:-40][::-1]
+    assert len(messages) > 100
+    assert {len(message["matching_rules"]) for message in messages} == {1, 2}
+    assert validator({"$ref": "#/components/schemas/OperationalDisconnectProblem"})(told["errors"][0]) == []
+    assert stream.take() is None

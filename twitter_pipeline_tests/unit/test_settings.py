@@ -42,6 +42,10 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
             "TWITTER_CONCURRENCY": "4",
             "TWITTER_BATCH_ACCOUNTS": "7",
             "TWITTER_PROFILE_MAX_AGE_DAYS": "1",
+            "TWITTER_WATCH_PROMISE_SECONDS": "300",
+            "TWITTER_KEEP_CALLS_DAYS": "30",
+            "TWITTER_KEEP_WATCH_RUNS_DAYS": "2",
+            "TWITTER_DELETE_CONTENT": "True",
             "TWITTER_PRICE_POST_USD": "0.01",
             "TWITTER_PRICE_USER_USD": "0",
         },
@@ -59,6 +63,10 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
         concurrency=4,
         batch_accounts=7,
         profile_max_age=timedelta(days=1),
+        watch_promise=timedelta(seconds=300),
+        keep_calls=timedelta(days=30),
+        keep_watch_runs=timedelta(days=2),
+        delete_content=True,
         prices=Prices(post_usd=Decimal("0.01"), user_usd=Decimal(0)),
     )
 
@@ -79,6 +87,10 @@ def test_a_child_process_reads_the_settings_that_were_rendered_for_it_whatever_t
         concurrency=4,
         batch_accounts=7,
         profile_max_age=timedelta(days=1),
+        watch_promise=timedelta(seconds=300),
+        keep_calls=timedelta(days=30),
+        keep_watch_runs=timedelta(days=2),
+        delete_content=True,
         prices=Prices(post_usd=Decimal("0.01"), user_usd=Decimal(0)),
     )
     environ = {"TWITTER_BEARER_3": "of-the-environment", "TWITTER_CONCURRENCY": "9", "HOME": "/root"}
@@ -164,6 +176,8 @@ def test_a_line_of_the_file_that_is_none_is_told_by_its_number_and_not_passed_ov
         ("TWITTER_SETTLE_SECONDS", "-1", "a whole number from 0 to 3600"),
         ("TWITTER_CONCURRENCY", "0", "a whole number from 1 to 256"),
         ("TWITTER_BATCH_ACCOUNTS", "1_0", "a whole number from 1 to 10000"),
+        ("TWITTER_DELETE_CONTENT", "yes", "true or false"),
+        ("TWITTER_KEEP_CALLS_DAYS", "0", "a whole number from 1 to 3650"),
         ("TWITTER_PROFILE_MAX_AGE_DAYS", "a week", "a whole number from 0 to 3650"),
         ("TWITTER_PAGE_SIZE", "9" * 5000, "a whole number from 5 to 100"),
         ("DAGSTER_HOME", "~nobody_of_this_name/home", "the path of a folder"),

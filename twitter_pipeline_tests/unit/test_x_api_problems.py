@@ -21,7 +21,7 @@ from twitter_pipeline.errors import (
     TooManyRequests,
     UsageCapped,
 )
-from twitter_pipeline.x_api.problems import Problem, availability_of, read_failure, read_problem
+from twitter_pipeline.x_api.problems import Problem, availability_of, read_failure, read_problem, unknown_tweet_of
 from twitter_pipeline.x_api.rate_limit import RateLimitWindow
 
 ATTEMPTED = "GET /2/users/:id/tweets for user 123"
@@ -318,3 +318,35 @@ def test_a_problem_is_read_from_json_of_any_shape(value: Any) -> None:
 
     assert isinstance(problem, Problem)
     assert availability_of(problem) is None
+
+
+UNKNOWN_TWEET = {
+    "title": "Not Found Error",
+    "detail": "Could not find tweet with ids: [20].",
+    "type": "https://api.twitter.com/2/problems/resource-not-found",
+    "resource_type": "tweet",
+    "parameter": "ids",
+    "value": "20",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tweet_id"),
+    [
+        ({}, 20),
+        ({"resource_type": "post"}, 20),
+        ({"value": "", "resource_id": "20"}, 20),
+        ({"section": "includes"}, None),
+        ({"parameter": "referenced_tweets.id"}, None),
+        ({"resource_type": "user"}, None),
+        ({"title": "Forbidden", "detail": "User has been suspended: [20]."}, None),
+        ({"detail": "The author has been suspended: [20]."}, None),
+        ({"title": "Authorization Error", "type": "https://x/not-authorized-for-resource"}, None),
+        ({"value": "twenty"}, None),
+        ({"value": "", "resource_id": ""}, None),
+    ],
+)
+def test_only_a_tweet_that_was_asked_for_and_is_not_known_is_called_unknown(
+    changes: dict[str, str], tweet_id: int | None
+) -> None:
+    assert unknown_tweet_of(read_problem({**UNKNOWN_TWEET, **changes})) == tweet_id

@@ -1,0 +1,7 @@
+"""`python -m twitter_pipeline.cli`: the same as `twitter-pipeline`, where its folder is not on the path."""
+
+import sys
+
+from twitter_pipeline.cli.program import main
+
+sys.exit(main())
