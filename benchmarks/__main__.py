@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import calls, growth, limits, load, overhead, polls, watching
+from benchmarks import calls, delays, growth, limits, load, overhead, polls, watching
 from benchmarks.place import Place, Unusable, benchmark_place
 from benchmarks.printing import machine
 
@@ -21,6 +21,7 @@ def main() -> int:
         "growth": growth.run,
         "watching": watching.run,
         "polls": polls.run,
+        "delays": delays.run,
     }
     chosen = [options.name] if options.name else list(all_of_them)
     print(machine(), flush=True)
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "name",
         nargs="?",
-        choices=("calls", "load", "overhead", "limits", "growth", "watching", "polls"),
+        choices=("calls", "load", "overhead", "limits", "growth", "watching", "polls", "delays"),
         help="default: all of them",
     )
     parser.add_argument("--accounts", type=int, default=100, metavar="N", help="load: accounts of 3,200 tweets")

@@ -1,25 +1,17 @@
 """How long it takes until the first API call: from a command, and from pressing Launch in the UI."""
 
-import os
-import signal
-import socket
 import statistics
-import subprocess
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from benchmarks.place import COMMAND, Place, Unusable, connected
 from benchmarks.printing import Sheet
-from twitter_pipeline.local.logs import tail
 from twitter_pipeline.local.postgres import embedded_server
-from twitter_pipeline.local.processes import stop_group
 
 TIMES = 5
 COMMAND_S = 4.0
@@ -110,39 +102,9 @@ def _since(started: Sequence[datetime], url: str) -> list[float]:
 def _launches(place: Place) -> list[float]:
     """Launch runs as the button does, one after the other, in a working place of its own."""
     checkout = place.checkout()
-    with _up(place, checkout) as ui, embedded_server(checkout / ".local" / "postgres") as server:
+    environment = place.environment(PYTHONPATH=str(checkout), DAGSTER_HOME="")
+    with place.up(environment) as ui, embedded_server(checkout / ".local" / "postgres") as server:
         return [_launch(ui, server.url("sandbox")) for _ in range(TIMES)]
-
-
-@contextmanager
-def _up(place: Place, checkout: Path) -> Generator[str]:
-    port = _free_port()
-    environment = place.environment(PYTHONPATH=str(checkout), DAGSTER_HOME="", DAGSTER_PORT=str(port))
-    log = place.folder / "up.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [COMMAND, "up"],
-            env=environment,
-            cwd=place.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + UP_S
-        while b"Ctrl-C stops everything" not in log.read_bytes():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise Unusable(f"`up` did not come up: {tail(log)}")
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        # One signal, and then patience: it has processes of its own to stop.
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(40)
-        stop_group(process)
 
 
 def _launch(ui: str, url: str) -> float:
@@ -178,9 +140,3 @@ def _ask(client: httpx.Client, query: str, variables: dict[str, Any]) -> dict[st
     if answer.get("errors"):
         raise Unusable(f"the UI answered {answer['errors']}")
     return answer["data"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -4,12 +4,14 @@ import json
 import os
 import selectors
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +31,7 @@ from twitter_pipeline.store.schema import upgrade
 COMMAND = Path(sys.executable).parent / "twitter-pipeline"
 OURS = ("TWITTER_", "DATABASE_URL", "DAGSTER_")
 START_SECONDS = 30.0
+UP_S = 60.0
 WATCH_EVERY_S = 0.2
 
 # Pages whose tweets are older than two days never change in the sandbox, so it keeps them. It also leaves nothing
@@ -180,6 +183,36 @@ class Place:
             raise Unusable(f"{' '.join(map(str, words))} ended with {process.returncode}: {tail(log, lines=30)}")
         return Ended(output.read_text(), started_at, seconds, sorted(peaks.values(), reverse=True))
 
+    @contextmanager
+    def up(self, environment: Mapping[str, str], *words: str) -> Generator[str]:
+        """Run `up` with these words, from when it is ready, and give the address of the UI."""
+        port = _free_port()
+        log = self.folder / "up.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [COMMAND, "up", *words],
+                env={**environment, "DAGSTER_PORT": str(port)},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            deadline = time.monotonic() + UP_S
+            while b"Ctrl-C stops everything" not in log.read_bytes():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise Unusable(f"`up` did not come up: {tail(log)}")
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            # One signal, and then patience: it has processes of its own to stop.
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(40)
+            stop_group(process)
+
     def checkout(self) -> Path:
         """Copy the program into the folder, so that a command without DATABASE_URL works there and nowhere else."""
         copy = self.folder / "checkout"
@@ -234,6 +267,12 @@ def _peak_mb(process: psutil.Process) -> float:
         return process.memory_info().rss / 1024**2
     except psutil.Error:
         return 0.0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, REACH, IdRange, id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, REACH, IdRange, PageVerdict, id_at
 from twitter_pipeline.errors import (
     ApiError,
     Interrupted,
@@ -19,16 +19,21 @@ from twitter_pipeline.planning import AccountState, Walk, floor_of_new
 from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline.store.database import Database, DatabaseFault
 from twitter_pipeline.store.runs import begin_account, end_account
+from twitter_pipeline.store.sweeps import link_versions, load_stored_since, mark_deleted
 from twitter_pipeline.store.timelines import PageToSave, SavedPage, TimelineStore
 from twitter_pipeline.store.users import save_availability, set_tracked
+from twitter_pipeline.sweeping import DaySweep, begin_of, is_free
 from twitter_pipeline.words import AccountOutcome
+from twitter_pipeline.x_api.client import IDS_PER_CALL
 from twitter_pipeline.x_api.parsing import TweetsPage
-from twitter_pipeline.x_api.problems import availability_of, one_line
+from twitter_pipeline.x_api.problems import availability_of, one_line, unknown_tweet_of
 
 logger = logging.getLogger(__name__)
 
 OTHER_RUN_PAUSE_S = 1.0
 """Between two looks at what another run is fetching of the same account."""
+
+DAY_IS_OVER = "the UTC day is over: X would bill its tweets again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +70,18 @@ class HistoryFetcher:
         options: FetchOptions,
         concurrency: int,
         stop: threading.Event,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
         self._database = database
         self._fetch_run_id = fetch_run_id
         self._options = options
         self._stop = stop
+        self._clock = clock
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="fetch")
         self._started: dict[str, Future[AccountOutcome]] = {}
         self._no_token: NoTokenAvailable | None = None
+        self._told_to_wait: set[int] = set()
 
     def start(self, accounts: Sequence[Account]) -> None:
         """Begin to fetch accounts, in this order; those that were begun before are left alone."""
@@ -122,8 +130,9 @@ class HistoryFetcher:
         return ending.outcome
 
     def _fetch_to_its_end(self, account: Account, store: TimelineStore) -> Ending:
+        day = account.request.fetch_mode.swept_day
         try:
-            return self._walk(account, store)
+            return self._walk(account, store) if day is None else self._sweep(account, store, day)
         except ApiError as error:
             return Ending(AccountOutcome.FAILED, str(error), error.calls, error.waited_s)
         except NoTokenAvailable as error:
@@ -148,7 +157,7 @@ class HistoryFetcher:
             if self._stop.is_set():
                 raise Interrupted("stopped between two pages")
             if walk.rest != held:
-                state, held = self._claim(walk, state, store)
+                state, held = self._claim(account, walk, state, store)
                 continue
             reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
             if (ending := self._unavailable(account, reply)) is not None:
@@ -156,6 +165,49 @@ class HistoryFetcher:
             saved = self._judge_and_save(walk, state, reply, store)
             state, held = store.state_of(saved.covered, saved.unreachable), walk.rest
         return self._judge_end(account, walk, state)
+
+    def _sweep(self, account: Account, store: TimelineStore, day: date) -> Ending:
+        """Read the tweets of a day again, and mark those that X does not know any more."""
+        since = begin_of(day)
+        sweep = DaySweep(day, load_stored_since(self._database, account.user_id, since), self._options.page_size)
+        while (request := sweep.next_request()) is not None:
+            if self._stop.is_set():
+                raise Interrupted("stopped between two pages")
+            if not is_free(day, self._clock()):
+                return Ending(AccountOutcome.PARTIAL, DAY_IS_OVER)
+            reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
+            if (ending := self._unavailable(account, reply)) is not None:
+                return ending
+            verdict = sweep.judge(
+                reply.value.tweets,
+                next_token=reply.value.next_token,
+                settled_below=id_at(reply.answered_at - self._options.settle),
+            )
+            store.save_page(_page_to_save(reply, verdict, rest=None))
+        # An edit of the evening before may have come after that day's sweep.
+        link_versions(self._database, account.user_id, since=since - timedelta(days=1))
+        if sweep.tells_nothing:
+            return Ending(AccountOutcome.PARTIAL, f"X showed none of the day's {len(sweep.stored):,} stored tweets")
+        return self._mark_deleted(account, sweep.missing())
+
+    def _mark_deleted(self, account: Account, missing: Sequence[int]) -> Ending:
+        """Ask for tweets by id that are missing from the timeline, and mark those that X does not know.
+
+        A timeline may leave out what there is. All of them were read today, so asking costs nothing.
+        """
+        deleted, calls, waited_s = 0, 0, 0.0
+        for start in range(0, len(missing), IDS_PER_CALL):
+            ids = missing[start : start + IDS_PER_CALL]
+            reply = self._api.fetch_tweets(
+                ids, user_id=account.user_id, fetch_run_id=self._fetch_run_id, read_today=missing
+            )
+            calls, waited_s = calls + reply.calls, waited_s + reply.waited_s
+            there = {tweet.id for tweet in reply.value.tweets}
+            unknown = {unknown_tweet_of(problem) for problem in reply.value.problems}
+            gone = [each for each in ids if each in unknown and each not in there]
+            deleted += mark_deleted(self._database, account.user_id, gone, at=reply.answered_at)
+        note = f"X has deleted {deleted:,} of the day's tweets; they are marked" if deleted else None
+        return Ending(AccountOutcome.DONE, _joined(account.note, note) or None, calls, waited_s)
 
     def _plan(self, account: Account, state: AccountState, store: TimelineStore) -> Walk:
         mode, floor = account.request.fetch_mode, LOWEST_ID
@@ -172,7 +224,9 @@ class HistoryFetcher:
             floor=floor,
         )
 
-    def _claim(self, walk: Walk, state: AccountState, store: TimelineStore) -> tuple[AccountState, IdRange | None]:
+    def _claim(
+        self, account: Account, walk: Walk, state: AccountState, store: TimelineStore
+    ) -> tuple[AccountState, IdRange | None]:
         """Claim the hole that the walk begins, and return what is stored now, and what is held.
 
         Nothing is held when another run is at these ids, which is waited for, or has changed what is stored: then the
@@ -181,12 +235,18 @@ class HistoryFetcher:
         wanted = walk.rest
         claimed = wanted is not None and store.claim(wanted)
         if not claimed:
-            self._stop.wait(OTHER_RUN_PAUSE_S)
+            self._wait_for_another_run(account)
         now = store.load_state()
         if claimed and (now.covered, now.unreachable) == (state.covered, state.unreachable):
             return now, wanted
         walk.start_over()
         return now, None
+
+    def _wait_for_another_run(self, account: Account) -> None:
+        if account.user_id not in self._told_to_wait:
+            self._told_to_wait.add(account.user_id)
+            logger.info("@%s waits for another run that is fetching the same tweets", account.request.username)
+        self._stop.wait(OTHER_RUN_PAUSE_S)
 
     def _judge_and_save(
         self, walk: Walk, state: AccountState, reply: Reply[TweetsPage], store: TimelineStore
@@ -198,17 +258,7 @@ class HistoryFetcher:
             next_token=page.next_token,
             settled_below=id_at(reply.answered_at - self._options.settle),
         )
-        return store.save_page(
-            PageToSave(
-                tweets=page.tweets,
-                verdict=verdict,
-                rest=walk.rest,
-                read_at=reply.answered_at,
-                call_id=reply.call_id,
-                calls=reply.calls,
-                waited_s=reply.waited_s,
-            )
-        )
+        return store.save_page(_page_to_save(reply, verdict, rest=walk.rest))
 
     def _unavailable(self, account: Account, reply: Reply[TweetsPage]) -> Ending | None:
         if reply.value.tweets or reply.value.next_token:
@@ -245,6 +295,18 @@ class HistoryFetcher:
 def is_suspiciously_short(stored: int, tweet_count: int | None) -> bool:
     """Whether too much is missing at the end of a timeline to be deleted and withheld tweets: more than a tenth."""
     return tweet_count is not None and stored < tweet_count * 9 // 10
+
+
+def _page_to_save(reply: Reply[TweetsPage], verdict: PageVerdict, *, rest: IdRange | None) -> PageToSave:
+    return PageToSave(
+        tweets=reply.value.tweets,
+        verdict=verdict,
+        rest=rest,
+        read_at=reply.answered_at,
+        call_id=reply.call_id,
+        calls=reply.calls,
+        waited_s=reply.waited_s,
+    )
 
 
 def _joined(*notes: str | None) -> str:

@@ -264,7 +264,7 @@ def deal_batches(pages: Sequence[int], *, per_batch: int) -> list[list[int]]:
 
 def expected_pages(mode: FetchMode, tweet_count: int | None, *, page_size: int) -> int:
     """Estimate how many calls an account takes that nothing is stored of; at least one."""
-    if mode.only_new:
+    if mode.only_new or mode.swept_day is not None:
         return 1
     tweets = min(REACH, REACH if tweet_count is None else tweet_count, REACH if mode.limit is None else mode.limit)
     return max(1, -(-tweets // page_size))

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import cast
 
 import orjson
@@ -25,12 +26,18 @@ EXAMPLE = [
 
 @dataclass(frozen=True, slots=True)
 class FetchMode:
-    """`full`: everything the API gives. `limit:N`: the newest N. `new`: what was written since the last fetch."""
+    """`full`: everything the API gives. `limit:N`: the newest N. `new`: what was written since the last fetch.
+
+    `sweep:DATE`, which cannot be asked for: the tweets of a UTC day, read again.
+    """
 
     limit: int | None = None
     only_new: bool = False
+    swept_day: date | None = None
 
     def __str__(self) -> str:
+        if self.swept_day is not None:
+            return f"sweep:{self.swept_day}"
         if self.only_new:
             return "new"
         return "full" if self.limit is None else f"limit:{self.limit}"

@@ -14,14 +14,23 @@ from typing import Self
 
 from twitter_pipeline.accounts import Absence, Account, Resolution, Resolver
 from twitter_pipeline.calls import XApi
+from twitter_pipeline.detection import detect_by_users
 from twitter_pipeline.errors import Interrupted, NoTokenAvailable, PipelineError
 from twitter_pipeline.history import FetchOptions, HistoryFetcher
 from twitter_pipeline.planning import deal_batches, expected_pages
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.runs import OpenRun
-from twitter_pipeline.settings import Settings
+from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.runs import AccountReport, RunReport, end_account, load_accounts, load_run, save_accounts
+from twitter_pipeline.store.runs import (
+    AccountReport,
+    RunReport,
+    begin_account,
+    end_account,
+    load_accounts,
+    load_run,
+    save_accounts,
+)
 from twitter_pipeline.store.timelines import count_stored
 from twitter_pipeline.store.tokens import SANDBOX_PREFIX
 from twitter_pipeline.tokens import TokenPool, Waiting
@@ -104,7 +113,7 @@ class FetchSession:
         """
         with self._noting_what_breaks():
             resolution = self._resolve(self._requests)
-            accounts = resolution.accounts
+            accounts = self._with_news(resolution.accounts)
             pages = self._expected_pages(accounts)
             dealt = deal_batches(pages, per_batch=self._settings.batch_accounts)
             batches = [[accounts[position] for position in batch] for batch in dealt]
@@ -178,11 +187,24 @@ class FetchSession:
 
     def _missing_pages(self, accounts: Sequence[Account], pages: Sequence[int]) -> int:
         """Estimate how many of these pages are not stored; an account that has all takes one call to find out."""
-        stored = count_stored(self._database, [account.user_id for account in accounts])
+        # A poll takes one page, whatever is stored.
+        longer = [account.user_id for account, expected in zip(accounts, pages, strict=True) if expected > 1]
+        stored = count_stored(self._database, longer)
         return sum(
             max(1, expected - stored.get(account.user_id, 0) // self._settings.page_size)
             for account, expected in zip(accounts, pages, strict=True)
         )
+
+    def _with_news(self, accounts: Sequence[Account]) -> Sequence[Account]:
+        """Leave out the accounts of a watch that have nothing new, where that is asked before; they are done."""
+        by_users = self._settings.watch_detection is Detection.USERS
+        if not by_users or any(not account.request.fetch_mode.only_new for account in accounts):
+            return accounts
+        detected = detect_by_users(self._api, self._database, accounts, fetch_run_id=self._run.id)
+        for account in detected.quiet:
+            begin_account(self._database, self._run.id, account.request, user_id=account.user_id)
+            end_account(self._database, self._run.id, account.request.username, AccountOutcome.DONE)
+        return detected.news
 
     def _resolve(self, requests: Sequence[FetchRequest]) -> Resolution:
         """Resolve names, and record those that cannot be had."""

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 from twitter_pipeline.coverage import time_at
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.polling.plan import Bounds, Plan, allocate, next_look, next_poll
 from twitter_pipeline.polling.rates import FORGOTTEN, Memory
-from twitter_pipeline.request import NEW, FetchRequest
-from twitter_pipeline.settings import Settings
+from twitter_pipeline.request import NEW, FetchMode, FetchRequest
+from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import AccountReport
+from twitter_pipeline.store.sweeps import load_active_since
 from twitter_pipeline.store.watch import (
     NextPoll,
     Polled,
@@ -26,9 +27,10 @@ from twitter_pipeline.store.watch import (
     save_polls,
 )
 from twitter_pipeline.store.windows import load_windows
+from twitter_pipeline.sweeping import begin_of
 from twitter_pipeline.tokens import waits_until
 from twitter_pipeline.words import AccountOutcome
-from twitter_pipeline.x_api.client import LONGEST_CALL_S
+from twitter_pipeline.x_api.client import IDS_PER_CALL, LONGEST_CALL_S
 from twitter_pipeline.x_api.endpoints import Endpoint
 
 ACCOUNTS_A_RUN = 10_000
@@ -64,6 +66,12 @@ def requests_of_due(database: Database, key: str) -> tuple[FetchRequest, ...]:
     return tuple(FetchRequest(username.lower(), fetch_mode=NEW) for username in load_handed(database, key))
 
 
+def requests_of_day(database: Database, day: date) -> tuple[FetchRequest, ...]:
+    """Return what a sweep of a UTC day is to read: the tracked accounts of which tweets of that day are stored."""
+    mode = FetchMode(swept_day=day)
+    return tuple(FetchRequest(name.lower(), fetch_mode=mode) for name in load_active_since(database, begin_of(day)))
+
+
 def plan_next_polls(database: Database, settings: Settings, reports: Sequence[AccountReport]) -> Plan:
     """Learn from a run's accounts how much they tweet, and decide when each is polled next.
 
@@ -83,7 +91,8 @@ def share_budget(database: Database, settings: Settings) -> Plan:
     unknown = Memory(datetime.now(UTC)).rate().even
     bounds = Bounds(settings.watch_shortest, settings.watch_longest)
     known = [unknown if rate is None else rate for rate in rates]
-    return allocate(known, polls_per_hour=settings.watch_polls_per_hour, bounds=bounds, away=away)
+    looks = IDS_PER_CALL if settings.watch_detection is Detection.USERS else 1
+    return allocate(known, polls_per_hour=looks * settings.watch_polls_per_hour, bounds=bounds, away=away)
 
 
 def _next_polls(database: Database, plan: Plan, user_ids: Sequence[int]) -> list[NextPoll]:
@@ -127,7 +136,8 @@ def _complete_since(polled: Polled) -> datetime:
 
 def _no_budget(database: Database, settings: Settings) -> str | None:
     """Say why no call could be sent now, None when one can."""
-    windows = load_windows(database, Endpoint.USER_TWEETS, sorted(settings.bearer_tokens))
+    endpoint = Endpoint.USERS if settings.watch_detection is Detection.USERS else Endpoint.USER_TWEETS
+    windows = load_windows(database, endpoint, sorted(settings.bearer_tokens))
     if windows and not any(window.usable for window in windows):
         return "no token is fit for use: see `twitter-pipeline tokens`"
     until = waits_until(windows, lease_s=LONGEST_CALL_S) if windows else None

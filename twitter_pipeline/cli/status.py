@@ -1,6 +1,6 @@
 """`status`: what is stored of each account, and what is missing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -11,10 +11,13 @@ from twitter_pipeline.cli.commands import Command, Failure, environment_settings
 from twitter_pipeline.cli.places import tables
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.usernames import read_names
-from twitter_pipeline.cli.words import NOTHING, ago, counted, day, instant, number, percent
+from twitter_pipeline.cli.words import NOTHING, ago, ahead, counted, day, instant, number, percent, seconds
 from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, IdRange, is_dated, time_at
+from twitter_pipeline.delays import NO_DELAYS, Delays, describe_delays
 from twitter_pipeline.errors import Availability
+from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.delays import load_delays, load_delays_by_account
 from twitter_pipeline.store.status import AccountStatus, LastOutcome, load_account_statuses, load_last_outcome
 from twitter_pipeline.store.users import find_users
 
@@ -28,25 +31,35 @@ def status(terminal: Terminal, *, name: str | None) -> None:
     """Show what is stored of each account; with NAME, everything about one, with its holes.
 
     `complete` is the share of the tweets that X counts for the account. `covered` is the span within which every tweet
-    that X serves is stored, but for the holes.
+    that X serves is stored, but for the holes. `delay` is the time from writing to storing, the median of the tweets of
+    the last day that the watch has found.
 
     \b
     Examples:
       twitter-pipeline status
       twitter-pipeline status nasa
     """
-    with tables(environment_settings(), terminal) as opened:
+    settings = environment_settings()
+    with tables(settings, terminal) as opened:
         if name is None:
-            _show_all(terminal, opened.database)
+            _show_all(terminal, opened.database, settings)
         else:
-            _show_one(terminal, opened.database, read_names([name])[0])
+            _show_one(terminal, opened.database, settings, read_names([name])[0])
 
 
-def overview(accounts: Sequence[AccountStatus], *, now: datetime) -> Table:
+def overview(accounts: Sequence[AccountStatus], delays: Mapping[int, Delays], *, now: datetime) -> Table:
     """Return accounts as a table, one a line."""
     numbers = ("tweets", "X counts", "complete", "holes")
     lines = table(
-        "account", *numbers, "covered from", "until (UTC)", "last poll", "tracked", "availability", right=numbers
+        "account",
+        *numbers,
+        "covered from",
+        "until (UTC)",
+        "last poll",
+        "tracked",
+        "delay",
+        "availability",
+        right=numbers,
     )
     for each in accounts:
         since, until = covered_span(each)
@@ -60,6 +73,7 @@ def overview(accounts: Sequence[AccountStatus], *, now: datetime) -> Table:
             until,
             ago(each.last_polled_at, now),
             "yes" if each.is_tracked else "no",
+            seconds(delays.get(each.user_id, NO_DELAYS).median_s),
             Text(each.availability, style="" if each.availability is Availability.ACTIVE else "yellow"),
         )
     return lines
@@ -84,24 +98,29 @@ def covered_span(account: AccountStatus) -> tuple[str, str]:
     )
 
 
-def _show_all(terminal: Terminal, database: Database) -> None:
+def _show_all(terminal: Terminal, database: Database, settings: Settings) -> None:
     accounts = load_account_statuses(database)
     if not accounts:
         terminal.write("Nothing is stored yet. Begin with: twitter-pipeline fetch @nasa --mode limit:200")
         return
-    terminal.show(overview(accounts, now=datetime.now(UTC)))
+    promise = settings.watch_promise
+    terminal.show(overview(accounts, load_delays_by_account(database, promise=promise), now=datetime.now(UTC)))
     stored = sum(each.tweets_stored for each in accounts)
     terminal.write(f"{counted(len(accounts), 'account')}, {counted(stored, 'tweet')}")
+    if any(each.is_tracked for each in accounts):
+        terminal.write(f"Watch: {describe_delays(load_delays(database, promise=promise), promise)}")
 
 
-def _show_one(terminal: Terminal, database: Database, username: str) -> None:
+def _show_one(terminal: Terminal, database: Database, settings: Settings, username: str) -> None:
     found = find_users(database, [username]).get(username)
     last = load_last_outcome(database, username)
     if found is None:
         raise Failure(_unknown(username, last))
     account = load_account_statuses(database, user_ids=[found.id])[0]
+    promise = settings.watch_promise
+    delays = load_delays_by_account(database, promise=promise, user_ids=[found.id]).get(found.id, NO_DELAYS)
     facts = Table.grid(padding=(0, 2))
-    for name, value in _facts(account, last, now=datetime.now(UTC)):
+    for name, value in _facts(account, last, describe_delays(delays, promise), now=datetime.now(UTC)):
         facts.add_row(Text(name, style="bold"), cell(value))
     terminal.show(facts)
     if account.holes:
@@ -115,7 +134,7 @@ def _unknown(username: str, last: LastOutcome | None) -> str:
     return f"Nothing is stored of @{username}. Run {last.fetch_run_id} of {instant(last.started_at)} UTC said: {said}"
 
 
-def _facts(account: AccountStatus, last: LastOutcome | None, *, now: datetime) -> list[tuple[str, str]]:
+def _facts(account: AccountStatus, last: LastOutcome | None, delays: str, *, now: datetime) -> list[tuple[str, str]]:
     since, until = covered_span(account)
     availability = account.availability.value
     if account.availability is not Availability.ACTIVE:
@@ -136,6 +155,8 @@ def _facts(account: AccountStatus, last: LastOutcome | None, *, now: datetime) -
         ("covered from", f"{since} to {until} UTC" if account.covered else "nothing yet"),
         ("last poll", ago(account.last_polled_at, now)),
         ("tracked", f"since {instant(account.tracked_since)} UTC" if account.is_tracked else "no"),
+        ("next poll", ahead(account.next_poll_at, now) if account.is_tracked else ""),
+        ("delay", delays if account.is_tracked else ""),
         ("holes", number(len(account.holes)) if account.covered else NOTHING),
     ]
     if last is not None:

@@ -13,10 +13,12 @@ from twitter_pipeline.cli.places import Workplace, tables, workplace
 from twitter_pipeline.cli.status import called
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.usernames import read_names
-from twitter_pipeline.cli.words import ago, counted, instant, number
+from twitter_pipeline.cli.words import NOTHING, ago, ahead, counted, instant, number, seconds
+from twitter_pipeline.delays import NO_DELAYS, describe_delays
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.delays import load_delays, load_delays_by_account
 from twitter_pipeline.store.status import load_account_statuses
 from twitter_pipeline.store.users import KnownUser, find_users, set_tracked
 from twitter_pipeline.tokens import TokenPool
@@ -28,27 +30,39 @@ from twitter_pipeline.x_api.client import XApiClient
 def tracked(terminal: Terminal) -> None:
     """Show the watch list.
 
+    `a day` is how many tweets a day the watch expects. `delay` is the time from writing to storing, the median of the
+    tweets of the last day that the watch has found.
+
     \b
     Example:
       twitter-pipeline tracked
     """
-    with tables(environment_settings(), terminal) as opened:
+    settings = environment_settings()
+    promise = settings.watch_promise
+    with tables(settings, terminal) as opened:
         accounts = load_account_statuses(opened.database, tracked_only=True)
+        delays = load_delays_by_account(opened.database, promise=promise)
+        over_all = load_delays(opened.database, promise=promise)
     if not accounts:
         terminal.write("No account is tracked. To track one: twitter-pipeline track NAME")
         return
-    lines = table("account", "tracked since (UTC)", "tweets", "last poll", "availability", right=("tweets",))
+    numbers = ("tweets", "a day")
+    polls = ("last poll", "next poll", "delay")
+    lines = table("account", "tracked since (UTC)", *numbers, *polls, "availability", right=numbers)
     now = datetime.now(UTC)
     for each in accounts:
         lines.add_row(
             cell(called(each)),
             instant(each.tracked_since),
             number(each.tweets_stored),
+            NOTHING if each.tweets_per_hour is None else f"{24 * each.tweets_per_hour:.1f}",
             ago(each.last_polled_at, now),
+            ahead(each.next_poll_at, now),
+            seconds(delays.get(each.user_id, NO_DELAYS).median_s),
             each.availability,
         )
     terminal.show(lines)
-    terminal.write(f"{counted(len(accounts), 'account')}")
+    terminal.write(f"{counted(len(accounts), 'account')}; {describe_delays(over_all, promise)}")
 
 
 @click.command(cls=Command, short_help="Put accounts on the watch list.")

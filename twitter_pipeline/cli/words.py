@@ -73,6 +73,16 @@ def ago(at: datetime | None, now: datetime) -> str:
     return f"{int(passed // 60)} min ago"
 
 
+def ahead(at: datetime | None, now: datetime) -> str:
+    """Return in how long an instant comes, in its two largest units; none at all is as soon as may be."""
+    return "now" if at is None or at <= now else f"in {duration((at - now).total_seconds())}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a delay in its two largest units."""
+    return NOTHING if value is None else duration(value)
+
+
 def percent(share: float | None) -> str:
     """Return a share in percent, rounded down: 100 % is all."""
     if share is None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, Index, func
+from sqlalchemy import JSON, BigInteger, Index, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,7 +14,10 @@ class Tweet(Base):
     """A tweet with its whole text, its metrics as last read, and its raw JSON with its own includes."""
 
     __tablename__ = "tweets"
-    __table_args__ = (Index("tweets_author_created_at", "author_id", "created_at"),)
+    __table_args__ = (
+        Index("tweets_author_created_at", "author_id", "created_at"),
+        Index("tweets_deleted", "deleted_seen_at", postgresql_where=text("deleted_seen_at IS NOT NULL")),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     author_id: Mapped[int]
@@ -39,3 +42,4 @@ class Tweet(Base):
     last_read_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_read_run_id: Mapped[int | None]
     raw: Mapped[dict[str, object]] = mapped_column(JSON)
+    deleted_seen_at: Mapped[datetime | None]

@@ -43,7 +43,7 @@ def describe_accounts(reports: Sequence[AccountReport]) -> Mapping[str, dg.Metad
         "tweets fetched": dg.MetadataValue.int(sum(report.tweets_fetched for report in reports)),
         "tweets new": dg.MetadataValue.int(sum(report.tweets_new for report in reports)),
         "calls": dg.MetadataValue.int(sum(report.calls for report in reports)),
-        "waited (s)": dg.MetadataValue.float(round(sum(report.waited_s for report in reports), 1)),
+        "waited (s)": dg.MetadataValue.float(round(sum((report.waited_s for report in reports), 0.0), 1)),
     }
 
 

@@ -1,6 +1,7 @@
 """The request in a run's config: what the Launchpad takes, and what the ops get."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -8,7 +9,8 @@ import dagster as dg
 from twitter_pipeline.errors import InvalidRequest, Mistake
 from twitter_pipeline.request import EXAMPLE, NEW, FetchRequest, parse_request, read_request
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.watch import requests_of_due
+from twitter_pipeline.watch import requests_of_day, requests_of_due
+from twitter_pipeline.words import FetchKind
 
 REQUEST_HELP = (
     "The accounts to fetch. Paste the JSON list after `request:`. `username`: with or without @, in any case. "
@@ -16,6 +18,17 @@ REQUEST_HELP = (
     "`limit:N`, the newest N, or `new`, what was written since the last fetch. The same account twice counts once: "
     "tracked if either entry says so, and the wider mode wins."
 )
+
+
+def requests_of(kind: FetchKind, run_config: Mapping[str, Any], database: Database) -> tuple[FetchRequest, ...]:
+    """Return what a run of this kind is to fetch."""
+    match kind:
+        case FetchKind.INCREMENTAL:
+            return requests_of_watch(run_config, database)
+        case FetchKind.RECONCILE:
+            return requests_of_sweep(database)
+        case _:
+            return requests_of_run(run_config)
 
 
 def requests_of_run(run_config: Mapping[str, Any]) -> tuple[FetchRequest, ...]:
@@ -66,6 +79,11 @@ def requests_of_watch(run_config: Mapping[str, Any], database: Database) -> tupl
     if run_config.get("accounts"):
         return _requests_by_name(run_config["accounts"])
     return requests_of_due(database, run_config.get("handed_to", ""))
+
+
+def requests_of_sweep(database: Database) -> tuple[FetchRequest, ...]:
+    """Return what a sweep is to read: the tweets of the UTC day that it is."""
+    return requests_of_day(database, datetime.now(UTC).date())
 
 
 def _requests_by_name(names: list[str]) -> tuple[FetchRequest, ...]:

@@ -11,13 +11,12 @@ import dagster as dg
 from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from twitter_pipeline.errors import ConfigurationError
-from twitter_pipeline.orchestration.requests import requests_of_run, requests_of_watch
+from twitter_pipeline.orchestration.requests import requests_of
 from twitter_pipeline.orchestration.tags import kind_of
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.settings import Settings, load_settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.schema import require_current
-from twitter_pipeline.words import FetchKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +65,7 @@ class XApiResource(ConfigurableResourceFactory[FetchSession]):
             opened.settings,
             opened.database,
             dagster_run_id=run.run_id,
-            requests=(
-                requests_of_watch(run.run_config, opened.database)
-                if kind is FetchKind.INCREMENTAL
-                else requests_of_run(run.run_config)
-            ),
+            requests=requests_of(kind, run.run_config, opened.database),
             kind=kind,
         )
 

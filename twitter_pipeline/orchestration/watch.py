@@ -2,11 +2,14 @@
 
 import dagster as dg
 
+from twitter_pipeline.delays import describe_delays
+from twitter_pipeline.orchestration.promise import delays_metadata
 from twitter_pipeline.orchestration.reports import describe_run, tell
 from twitter_pipeline.orchestration.requests import watch_config
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.orchestration.tags import ACCOUNTS_TAG, KIND_TAG, tag_run
 from twitter_pipeline.session import FetchSession
+from twitter_pipeline.store.delays import load_delays
 from twitter_pipeline.store.watch import release
 from twitter_pipeline.watch import plan_next_polls, take_due
 from twitter_pipeline.words import AccountOutcome, FetchKind
@@ -35,7 +38,8 @@ def poll_accounts(
         plan_next_polls(database.database, database.settings, reports)
         release(database.database, str(context.run.run_config.get("handed_to", "")))
     tell(context.log, [report for report in reports if report.outcome is not AccountOutcome.DONE])
-    context.add_output_metadata(describe_run(x_api.finish()))
+    delays = load_delays(database.database, promise=database.settings.watch_promise)
+    context.add_output_metadata({**describe_run(x_api.finish()), **delays_metadata(delays)})
 
 
 @dg.job(
@@ -65,5 +69,7 @@ def tracked_users_sensor(
     due = take_due(database.database, database.settings)
     if isinstance(due, str):
         return dg.SkipReason(due)
+    promise = database.settings.watch_promise
     context.log.info(f"{due.accounts:,} accounts are due")
+    context.log.info(describe_delays(load_delays(database.database, promise=promise), promise))
     return dg.RunRequest(run_key=due.key, run_config={"handed_to": due.key}, tags={ACCOUNTS_TAG: str(due.accounts)})

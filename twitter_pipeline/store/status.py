@@ -56,6 +56,8 @@ class AccountStatus:
     is_tracked: bool
     tracked_since: datetime | None
     last_polled_at: datetime | None
+    next_poll_at: datetime | None
+    tweets_per_hour: float | None
     covered: Coverage
     unreachable: Coverage
     tweets_stored: int
@@ -151,6 +153,8 @@ def _accounts(user_ids: Collection[int] | None) -> Select[*tuple[Any, ...]]:
             UserState.is_tracked,
             UserState.tracked_since,
             UserState.last_polled_at,
+            UserState.next_poll_at,
+            UserState.tweets_per_hour,
             UserState.covered,
             UserState.unreachable,
             func.coalesce(counts.c.tweets_stored, 0).label("tweets_stored"),
@@ -193,6 +197,8 @@ def _status(row: Row[*tuple[Any, ...]], former_names: tuple[FormerName, ...]) ->
         is_tracked=bool(row.is_tracked),
         tracked_since=row.tracked_since,
         last_polled_at=row.last_polled_at,
+        next_poll_at=row.next_poll_at,
+        tweets_per_hour=row.tweets_per_hour,
         covered=Coverage(tuple(_ranges(row.covered))),
         unreachable=Coverage(tuple(_ranges(row.unreachable))),
         tweets_stored=row.tweets_stored,

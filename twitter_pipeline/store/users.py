@@ -95,6 +95,10 @@ WHERE user_id = ANY (%(user_ids)s::bigint[]) AND is_tracked <> %(tracked)s
 RETURNING user_id
 """
 
+LAST_SEEN = "SELECT user_id, last_seen_id FROM user_state WHERE user_id = ANY (%s) AND last_seen_id IS NOT NULL"
+
+POLLED = "UPDATE user_state SET last_polled_at = %s WHERE user_id = ANY (%s)"
+
 
 @dataclass(frozen=True, slots=True)
 class KnownUser:
@@ -151,6 +155,16 @@ def set_tracked(database: Database, user_ids: Iterable[int], *, tracked: bool) -
     """Put accounts on the watch list or take them off; return those for which this changed something."""
     rows = database.execute(TRACK, {"user_ids": list(user_ids), "tracked": tracked})
     return {user_id for (user_id,) in rows}
+
+
+def load_last_seen(database: Database, user_ids: Sequence[int]) -> dict[int, int]:
+    """Return by account the highest id below which everything new is stored; those without are left out."""
+    return dict(database.execute(LAST_SEEN, (list(user_ids),)))
+
+
+def note_polled(database: Database, user_ids: Sequence[int], *, at: datetime) -> None:
+    """Write when accounts were last looked at, where no page of theirs was read."""
+    database.execute(POLLED, (at, list(user_ids)))
 
 
 def _profile(user: User, read_at: datetime) -> dict[str, object]:

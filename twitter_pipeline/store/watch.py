@@ -66,9 +66,12 @@ WHERE s.user_id = ANY (%(user_ids)s)
 GROUP BY 1, 2
 """
 
+# An account that was made due while it was polled, by a tweet of the stream, stays due.
 SAVE_POLLS = """
 UPDATE user_state s
-SET next_poll_at = p.next_poll_at, handed_to = NULL, handed_at = NULL, rate_known_at = p.rate_known_at,
+SET next_poll_at = CASE WHEN s.next_poll_at > s.handed_at THEN least(s.next_poll_at, p.next_poll_at)
+                        ELSE p.next_poll_at END,
+    handed_to = NULL, handed_at = NULL, rate_known_at = p.rate_known_at,
     rate_hours = p.rate_hours::float8[], rate_tweets = p.rate_tweets::float8[], tweets_per_hour = p.tweets_per_hour
 FROM unnest(
     %(user_ids)s::bigint[], %(next_poll_at)s::timestamptz[], %(rate_known_at)s::timestamptz[], %(rate_hours)s::text[],

@@ -23,6 +23,8 @@ from twitter_pipeline.definitions import defs
 repository = defs.get_repository_def()
 print(*(job.name for job in repository.get_all_jobs()))
 print(*(sensor.name for sensor in repository.sensor_defs))
+print(*(schedule.name for schedule in repository.schedule_defs))
+print({each.default_status.value for each in (*repository.sensor_defs, *repository.schedule_defs)})
 """
 
 
@@ -30,9 +32,13 @@ def test_definitions_load_without_database_network_env_file_or_dagster_home(tmp_
     loaded = subprocess.run([sys.executable, "-c", LOAD], cwd=tmp_path, env={}, capture_output=True, text=True)
 
     assert loaded.stderr == ""
-    jobs, sensors = (set(line.split()) for line in loaded.stdout.splitlines())
-    assert {"fetch_tweets", "poll_tracked_users"} <= jobs
+    *names, statuses = loaded.stdout.splitlines()
+    jobs, sensors, schedules = (set(line.split()) for line in names)
+    assert {"fetch_tweets", "poll_tracked_users", "sweep_day", "check_accounts", "prune"} <= jobs
     assert {"tracked_users_sensor", "close_cancelled_runs", "close_failed_runs", "reconcile_runs"} <= sensors
+    assert schedules == {"sweep_before_midnight", "check_accounts_weekly", "prune_old_rows"}
+    # All of them work in `make up` without anybody switching them on.
+    assert statuses == "{'RUNNING'}"
 
 
 def test_dagster_finds_the_definitions_valid_where_the_project_lies(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The watch: the sensor hands out what is due, a run polls it, and each account is polled again in its time."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,6 +12,8 @@ import pytest
 from twitter_pipeline.definitions import defs
 from twitter_pipeline.orchestration.watch import tracked_users_sensor
 from twitter_pipeline.sandbox.accounts import AccountSpec
+from twitter_pipeline.sandbox.faults import Faults, RawAnswer
+from twitter_pipeline.sandbox.windows import USER_TWEETS, USERS
 from twitter_pipeline.store.runs import RunReport
 from twitter_pipeline.words import AccountOutcome
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
@@ -217,6 +220,16 @@ def test_an_account_that_cannot_be_read_any_more_is_looked_at_rarely_and_noticed
     assert workshop.outcomes(back) == {"alpha": AccountOutcome.DONE}
 
 
+def test_what_is_untracked_on_its_way_to_a_run_is_not_polled(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("alpha", 5)])
+    watch_from_now(workshop, "alpha")
+    request = requested(tick(workshop))
+    workshop.database.execute("UPDATE user_state SET is_tracked = false")
+    report = poll(workshop, request)
+
+    assert (report.status.value, report.accounts, report.calls) == ("done", 0, 0)
+
+
 def test_accounts_can_be_polled_by_hand(make_workshop: MakeWorkshop) -> None:
     workshop = make_workshop([silent("alpha", 80)])
 
@@ -251,3 +264,60 @@ def test_what_is_stored_tells_how_much_an_account_tweets(make_workshop: MakeWork
         )
     )
     assert rates == {name: pytest.approx(float(truth), rel=0.5) for name, truth in truths.items()}
+
+
+def test_profiles_tell_which_accounts_have_news_a_hundred_at_a_time(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", "users")
+    now = [time.time() - 7200]
+    accounts = [silent(f"quiet_{number:03}", 5) for number in range(120)]
+    workshop = make_workshop([AccountSpec("busy", tweets=30, tweets_per_day=400), *accounts], clock=lambda: now[0])
+    watch_from_now(workshop, "busy", *(account.username for account in accounts))
+    workshop.sandbox.world.set_availability("quiet_007", "suspended")
+    now[0] += 3600
+    due_now(workshop)
+    workshop.sandbox.api.reset_accounting()
+
+    report = poll(workshop, requested(tick(workshop)))
+
+    # Two look-ups; then the timelines of the one that has tweeted and of the one that X does not show any more.
+    calls = Counter(call.endpoint for call in workshop.sandbox.api.calls)
+    assert calls == {USERS: 2, USER_TWEETS: 2}
+    assert report.tweets_new > 5
+    assert workshop.outcomes(report) == {
+        "busy": "done",
+        **{account.username: "done" for account in accounts},
+        "quiet_007": "unavailable",
+    }
+    assert (
+        workshop.database.execute(
+            "SELECT count(*) FROM user_state WHERE last_polled_at > now() - interval '1 minute' AND handed_to IS NULL"
+        )[0][0]
+        >= 119
+    )
+
+
+def test_where_profiles_cannot_be_had_the_timelines_are_asked(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", "users")
+    workshop = make_workshop([silent("alpha", 5), silent("beta", 5)])
+    watch_from_now(workshop, "alpha", "beta")
+    refusal = RawAnswer(400, b'{"title": "Invalid Request"}', {"content-type": "application/json"})
+    workshop.sandbox.api.faults = Faults(script=lambda endpoint, _: refusal if endpoint == USERS else None)
+
+    assert workshop.outcomes(poll(workshop, requested(tick(workshop)))) == {"alpha": "done", "beta": "done"}
+
+
+def test_an_account_that_is_made_due_while_it_is_polled_stays_due(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("alpha", 5), silent("beta", 5)])
+    watch_from_now(workshop, "alpha", "beta")
+    request = requested(tick(workshop))
+    workshop.database.execute(
+        "UPDATE user_state SET next_poll_at = clock_timestamp() WHERE user_id = %s", [workshop.user_id("alpha")]
+    )
+
+    poll(workshop, request)
+
+    assert requested(tick(workshop)).tags["twitter_pipeline/accounts"] == "1"

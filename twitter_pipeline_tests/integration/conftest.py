@@ -81,6 +81,7 @@ class Pipeline:
                 options=FetchOptions(page_size=page_size, settle=timedelta(seconds=30)),
                 concurrency=self.concurrency,
                 stop=self.stop,
+                clock=lambda: datetime.fromtimestamp(self.sandbox.world.clock(), UTC),
             )
             try:
                 fetcher.fetch(resolution.accounts)

@@ -225,7 +225,10 @@ def test_a_run_goes_on_where_another_gave_up(make_pipeline: MakePipeline) -> Non
     assert served_twice(pipeline) == 0
 
 
-def test_a_run_that_waits_for_another_stops_when_it_is_asked_to(make_pipeline: MakePipeline) -> None:
+def test_a_run_that_waits_for_another_says_so_and_stops_when_it_is_asked_to(
+    make_pipeline: MakePipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="twitter_pipeline")
     pipeline = make(make_pipeline, someone=200)
     (waiting,) = others_of(pipeline, 1)
     pipeline.run("someone", mode=FetchMode(5))
@@ -237,3 +240,4 @@ def test_a_run_that_waits_for_another_stops_when_it_is_asked_to(make_pipeline: M
             waiting.run("someone")
 
     assert waiting.report().account_reports[0].outcome is AccountOutcome.INTERRUPTED
+    assert caplog.messages.count("@someone waits for another run that is fetching the same tweets") == 1

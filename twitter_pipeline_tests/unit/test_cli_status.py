@@ -33,6 +33,8 @@ def account(**facts: object) -> AccountStatus:
         "is_tracked": False,
         "tracked_since": None,
         "last_polled_at": None,
+        "next_poll_at": None,
+        "tweets_per_hour": None,
         "covered": Coverage(),
         "unreachable": Coverage(),
         "tweets_stored": 0,

@@ -1,0 +1,56 @@
+"""Retention in Dagster: a daily run that deletes old calls and old runs of the watch, here and in Dagster's storage."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from twitter_pipeline.orchestration.resources import OpenDatabase
+from twitter_pipeline.orchestration.watch import poll_tracked_users
+from twitter_pipeline.store.retention import delete_old_calls, delete_old_watch_runs
+
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+BATCH = 200
+
+
+def delete_dagster_runs(instance: dg.DagsterInstance, *, job_name: str, before: datetime, batch: int = BATCH) -> int:
+    """Delete a job's runs that were made before an instant and have ended, with their events; return how many."""
+    old = dg.RunsFilter(job_name=job_name, statuses=ENDED, created_before=before)
+    deleted = 0
+    while run_ids := instance.get_run_ids(old, limit=batch):
+        for run_id in run_ids:
+            instance.delete_run(run_id)
+        deleted += len(run_ids)
+    return deleted
+
+
+@dg.op(description="Delete old calls and old runs of the watch, batch by batch; never tweets, never what still works.")
+def delete_old_rows(context: dg.OpExecutionContext, database: dg.ResourceParam[OpenDatabase]) -> None:
+    """Delete what is older than the settings say."""
+    opened, settings = database.database, database.settings
+    before = datetime.now(UTC) - settings.keep_watch_runs
+    deleted = {
+        "api_calls": delete_old_calls(opened, keep=settings.keep_calls),
+        "fetch_runs": delete_old_watch_runs(opened, keep=settings.keep_watch_runs),
+        "runs in Dagster": delete_dagster_runs(context.instance, job_name=poll_tracked_users.name, before=before),
+    }
+    context.add_output_metadata({f"deleted: {name}": dg.MetadataValue.int(count) for name, count in deleted.items()})
+    context.log.info(", ".join(f"{count:,} of {name}" for name, count in deleted.items()) + " deleted")
+
+
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description="Delete rows of calls and of runs of the watch that are older than the settings say.",
+)
+def prune() -> None:
+    """Delete."""
+    delete_old_rows()
+
+
+prune_old_rows = dg.ScheduleDefinition(
+    name="prune_old_rows",
+    job=prune,
+    cron_schedule="40 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every day.",
+)
