@@ -172,7 +172,6 @@ class Connection:
         self._token = token
         self._renderer = streams.world.renderer_for(call.selection())
         self._twice = "duplicates" in call.mishaps
-        self._began_ms = self._now_ms()
         self._newest: dict[str, int] = {}
         for rule in streams.rules(token):
             self._note(rule)
