@@ -151,6 +151,19 @@ class XApi:
             fetch_run_id=fetch_run_id,
         )
 
+    def search_recent(
+        self, query: str, *, max_results: int, since_id: int, fetch_run_id: int | None
+    ) -> Reply[TweetsPage]:
+        """Search the last seven days for one page, newest first; what it shows is put on the bill as it is stored."""
+        return self._call(
+            Endpoint.SEARCH_RECENT,
+            lambda token: self._client.search_recent(
+                query, bearer_token=token, max_results=max_results, since_id=since_id
+            ),
+            lambda _: (0, 0, 0),
+            fetch_run_id=fetch_run_id,
+        )
+
     def fetch_stream_rules(self, *, pagination_token: str | None = None) -> RulesAnswer:
         """Fetch a page of the rules of the filtered stream."""
         return self._call(

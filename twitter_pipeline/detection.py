@@ -1,23 +1,121 @@
-"""Which accounts have something new, asked a hundred at a time: a hint, which the timeline confirms."""
+"""Which accounts have something new, asked many at a time: a hint, which the timeline confirms."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from typing import Final
 
 from twitter_pipeline.accounts import Account
-from twitter_pipeline.calls import XApi
+from twitter_pipeline.calls import Reply, XApi
+from twitter_pipeline.coverage import id_at
 from twitter_pipeline.errors import ApiError
+from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.users import load_last_seen, note_polled, save_users
+from twitter_pipeline.store.stream import save_streamed
+from twitter_pipeline.store.users import load_last_polled, load_last_seen, note_polled, save_users
+from twitter_pipeline.store.watch import load_outlook
+from twitter_pipeline.store.windows import load_windows
+from twitter_pipeline.stream_rules import pack, value_of
 from twitter_pipeline.x_api.client import IDS_PER_CALL
+from twitter_pipeline.x_api.endpoints import Endpoint
+from twitter_pipeline.x_api.parsing import Tweet, TweetsPage
+
+WINDOWS_PER_HOUR: Final = 4
+"""X's windows last 15 minutes."""
+
+SEARCH_REACH: Final = timedelta(days=7) - timedelta(hours=1)
+"""Recent search refuses a since_id of more than 7 days; an hour is our margin."""
+
+SHOWN_LATE: Final = timedelta(minutes=5)
+"""By so much a search looks back before the last look: search leaves out the last 30 seconds, and indexes late. What it
+shows again on the same UTC day is not billed again."""
+
+SHOWN_PER_SEARCH: Final = 10
+"""The fewest a search can be asked for: each post that it shows is billed, and one of an account is hint enough."""
+
+# "from:" and " OR " around the longest name.
+_LONGEST_TERM: Final = 24
+_OR: Final = 4
+
+_ENDPOINTS: Final = {
+    Detection.TIMELINE: Endpoint.USER_TWEETS,
+    Detection.USERS: Endpoint.USERS,
+    Detection.SEARCH: Endpoint.SEARCH_RECENT,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Detected:
     """Accounts that may have news, and those that have none."""
 
-    news: list[Account]
-    quiet: list[Account]
+    news: list[Account] = field(default_factory=list[Account])
+    quiet: list[Account] = field(default_factory=list[Account])
+
+
+def choose_detection(*, accounts: int, polls_per_hour: float, calls_per_hour: Mapping[Endpoint, int]) -> Detection:
+    """Choose the detection that sees most among those that X's limits suffice for.
+
+    `calls_per_hour` are the calls that the limits allow to all tokens together; what is not known suffices. Timelines
+    see everything and are free when nothing is new; profiles cost calls by the hundred accounts; searches may miss
+    retweets, and are what is left.
+    """
+
+    def suffices(endpoint: Endpoint, calls: float) -> bool:
+        return endpoint not in calls_per_hour or calls_per_hour[endpoint] >= calls
+
+    rounds_per_hour = polls_per_hour / max(1, accounts)
+    if suffices(Endpoint.USER_TWEETS, polls_per_hour):
+        return Detection.TIMELINE
+    if suffices(Endpoint.USERS, rounds_per_hour * ceil(accounts / IDS_PER_CALL)):
+        return Detection.USERS
+    return Detection.SEARCH
+
+
+def current_detection(database: Database, settings: Settings) -> Detection:
+    """Return the detection that is set, or for `auto` the one that the watch list and the limits seen call for."""
+    if settings.watch_detection is not Detection.AUTO:
+        return settings.watch_detection
+    accounts = load_outlook(database).tracked
+    # No account is polled more often than every shortest interval, whatever the budget.
+    most = accounts * (timedelta(hours=1) / settings.watch_shortest)
+    return choose_detection(
+        accounts=accounts,
+        polls_per_hour=min(settings.watch_polls_per_hour, most),
+        calls_per_hour=_calls_per_hour(database, settings),
+    )
+
+
+def accounts_per_call(detection: Detection, settings: Settings) -> int:
+    """Return how many accounts one call looks at; of a search, those with the longest names that fit in."""
+    match detection:
+        case Detection.USERS:
+            return IDS_PER_CALL
+        case Detection.SEARCH:
+            return max(1, (settings.search_query_characters + _OR) // _LONGEST_TERM)
+        case _:
+            return 1
+
+
+def endpoint_of(detection: Detection) -> Endpoint:
+    """Return what a detection calls, which is not `auto`."""
+    return _ENDPOINTS[detection]
+
+
+def detect(
+    api: XApi, database: Database, accounts: Sequence[Account], *, settings: Settings, fetch_run_id: int
+) -> Detected:
+    """Tell apart which accounts may have news, by the detection that is set; the timeline is asked of them all.
+
+    NoTokenAvailable is raised.
+    """
+    match current_detection(database, settings):
+        case Detection.USERS:
+            return detect_by_users(api, database, accounts, fetch_run_id=fetch_run_id)
+        case Detection.SEARCH:
+            return detect_by_search(api, database, accounts, settings=settings, fetch_run_id=fetch_run_id)
+        case _:
+            return Detected(news=list(accounts))
 
 
 def detect_by_users(api: XApi, database: Database, accounts: Sequence[Account], *, fetch_run_id: int) -> Detected:
@@ -30,12 +128,51 @@ def detect_by_users(api: XApi, database: Database, accounts: Sequence[Account], 
     for start in range(0, len(accounts), IDS_PER_CALL):
         newest |= _newest_ids(api, database, accounts[start : start + IDS_PER_CALL], fetch_run_id)
     seen = load_last_seen(database, [account.user_id for account in accounts])
-    detected = Detected([], [])
+    detected = Detected()
     for account in accounts:
         has_news = account.user_id not in newest or (newest[account.user_id] or 0) > seen.get(account.user_id, 0)
         (detected.news if has_news else detected.quiet).append(account)
     note_polled(database, [account.user_id for account in detected.quiet], at=datetime.now(UTC))
     return detected
+
+
+def detect_by_search(
+    api: XApi, database: Database, accounts: Sequence[Account], *, settings: Settings, fetch_run_id: int
+) -> Detected:
+    """Search for what accounts wrote since they were last looked at, as many a call as the query has room for.
+
+    Who was looked at at about the same time shares a query, so that it shows little but news. What it shows is stored,
+    as what the stream brings. It may miss retweets, which X's index leaves out, and accounts that were renamed. Those
+    that were not looked at within the search's reach may have news, and so may all of a query that failed or has more
+    to show: the timeline tells. NoTokenAvailable is raised.
+    """
+    user_ids = [account.user_id for account in accounts]
+    polled, seen = load_last_polled(database, user_ids), load_last_seen(database, user_ids)
+    look_back = SHOWN_LATE + settings.settle
+    reach = datetime.now(UTC) - SEARCH_REACH + look_back
+    known = [each for each in accounts if each.user_id in polled and polled[each.user_id] > reach]
+    by_name = {each.request.username: each for each in sorted(known, key=lambda each: polled[each.user_id])}
+    quiet: set[int] = set()
+    for names in pack(by_name, settings.search_query_characters):
+        asked = [by_name[name] for name in names]
+        since_id = id_at(polled[asked[0].user_id] - look_back)
+        quiet |= _quiet_by_search(api, database, asked, seen=seen, since_id=since_id, fetch_run_id=fetch_run_id)
+    detected = Detected()
+    for account in accounts:
+        (detected.quiet if account.user_id in quiet else detected.news).append(account)
+    return detected
+
+
+def _calls_per_hour(database: Database, settings: Settings) -> dict[Endpoint, int]:
+    """Return by endpoint the calls that X allows the usable tokens; without those where it has not told all limits."""
+    allowed: dict[Endpoint, int] = {}
+    for endpoint in _ENDPOINTS.values():
+        windows = load_windows(database, endpoint, sorted(settings.bearer_tokens))
+        limits = [window.limit for window in windows if window.usable]
+        told = [limit for limit in limits if limit is not None]
+        if told and len(told) == len(limits):
+            allowed[endpoint] = sum(told) * WINDOWS_PER_HOUR
+    return allowed
 
 
 def _newest_ids(api: XApi, database: Database, accounts: Sequence[Account], fetch_run_id: int) -> dict[int, int | None]:
@@ -50,3 +187,45 @@ def _newest_ids(api: XApi, database: Database, accounts: Sequence[Account], fetc
         return {}
     save_users(database, reply.value.users, read_at=now)
     return {user.id: user.most_recent_tweet_id for user in reply.value.users if not user.protected}
+
+
+def _quiet_by_search(
+    api: XApi,
+    database: Database,
+    accounts: Sequence[Account],
+    *,
+    seen: Mapping[int, int],
+    since_id: int,
+    fetch_run_id: int,
+) -> set[int]:
+    """Search for tweets of these accounts, and return the ids of those that have written nothing new."""
+    query = value_of(account.request.username for account in accounts)
+    try:
+        reply = api.search_recent(query, max_results=SHOWN_PER_SEARCH, since_id=since_id, fetch_run_id=fetch_run_id)
+    except ApiError:
+        return set()
+    _save_found(database, reply, accounts, fetch_run_id)
+    if reply.value.next_token is not None:
+        return set()
+    wrote = {each.author_id for each in reply.value.tweets if each.id > seen.get(each.author_id or 0, 0)}
+    quiet = {account.user_id for account in accounts} - wrote
+    note_polled(database, list(quiet), at=reply.answered_at)
+    return quiet
+
+
+def _save_found(database: Database, reply: Reply[TweetsPage], accounts: Sequence[Account], fetch_run_id: int) -> None:
+    names = {account.user_id: account.request.username for account in accounts}
+    by_author: dict[int, list[Tweet]] = {}
+    for tweet in reply.value.tweets:
+        if tweet.author_id is not None:
+            by_author.setdefault(tweet.author_id, []).append(tweet)
+    for author_id, tweets in by_author.items():
+        save_streamed(
+            database,
+            author_id,
+            tweets,
+            read_at=reply.answered_at,
+            call_id=reply.call_id,
+            fetch_run_id=fetch_run_id,
+            asked_as=names.get(author_id),
+        )

@@ -14,13 +14,13 @@ from typing import Self
 
 from twitter_pipeline.accounts import Absence, Account, Resolution, Resolver
 from twitter_pipeline.calls import XApi
-from twitter_pipeline.detection import detect_by_users
+from twitter_pipeline.detection import detect
 from twitter_pipeline.errors import Interrupted, NoTokenAvailable, PipelineError
 from twitter_pipeline.history import FetchOptions, HistoryFetcher
 from twitter_pipeline.planning import deal_batches, expected_pages
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.runs import OpenRun
-from twitter_pipeline.settings import Detection, Settings
+from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import (
     AccountReport,
@@ -197,10 +197,9 @@ class FetchSession:
 
     def _with_news(self, accounts: Sequence[Account]) -> Sequence[Account]:
         """Leave out the accounts of a watch that have nothing new, where that is asked before; they are done."""
-        by_users = self._settings.watch_detection is Detection.USERS
-        if not by_users or any(not account.request.fetch_mode.only_new for account in accounts):
+        if any(not account.request.fetch_mode.only_new for account in accounts):
             return accounts
-        detected = detect_by_users(self._api, self._database, accounts, fetch_run_id=self._run.id)
+        detected = detect(self._api, self._database, accounts, settings=self._settings, fetch_run_id=self._run.id)
         for account in detected.quiet:
             begin_account(self._database, self._run.id, account.request, user_id=account.user_id)
             end_account(self._database, self._run.id, account.request.username, AccountOutcome.DONE)

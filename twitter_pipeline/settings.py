@@ -38,6 +38,8 @@ class Detection(StrEnum):
 
     TIMELINE = "timeline"
     USERS = "users"
+    SEARCH = "search"
+    AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Settings:
     batch_accounts: int = 25
     profile_max_age: timedelta = timedelta(days=7)
     watch_detection: Detection = Detection.TIMELINE
+    search_query_characters: int = 512
     watch_polls_per_hour: int = 1000
     watch_shortest: timedelta = timedelta(seconds=60)
     watch_longest: timedelta = timedelta(hours=6)
@@ -93,6 +96,9 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         batch_accounts=reader.read("TWITTER_BATCH_ACCOUNTS", _whole(1, 10_000), defaults.batch_accounts),
         profile_max_age=timedelta(days=reader.read("TWITTER_PROFILE_MAX_AGE_DAYS", _whole(0, 3650), 7)),
         watch_detection=reader.read("TWITTER_WATCH_DETECTION", _detection, defaults.watch_detection),
+        search_query_characters=reader.read(
+            "TWITTER_SEARCH_QUERY_CHARACTERS", _whole(20, 4096), defaults.search_query_characters
+        ),
         watch_polls_per_hour=reader.read(
             "TWITTER_WATCH_POLLS_PER_HOUR", _whole(1, 1_000_000), defaults.watch_polls_per_hour
         ),
@@ -151,6 +157,7 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "TWITTER_BATCH_ACCOUNTS": str(settings.batch_accounts),
         "TWITTER_PROFILE_MAX_AGE_DAYS": f"{settings.profile_max_age / timedelta(days=1):g}",
         "TWITTER_WATCH_DETECTION": settings.watch_detection.value,
+        "TWITTER_SEARCH_QUERY_CHARACTERS": str(settings.search_query_characters),
         "TWITTER_WATCH_POLLS_PER_HOUR": str(settings.watch_polls_per_hour),
         "TWITTER_WATCH_SHORTEST_SECONDS": f"{settings.watch_shortest / timedelta(seconds=1):g}",
         "TWITTER_WATCH_LONGEST_SECONDS": f"{settings.watch_longest / timedelta(seconds=1):g}",

@@ -83,7 +83,7 @@ def plan_rules(usernames: Iterable[str], existing: Sequence[StreamRule], limits:
         small = [each for each in kept if 2 * len(each.rule.value) < limits.characters]
         loose = [*(username for each in small for username in each.usernames), *loose]
         kept = [each for each in kept if each not in small]
-    packed = _pack(loose, limits.characters)
+    packed = pack(loose, limits.characters)
     if len(kept) + len(packed) > allowed:
         return _pack_anew(list(wanted), ours, limits, allowed)
     return _changes(ours, kept, packed, left_out=())
@@ -111,7 +111,7 @@ def _right_ones(ours: Iterable[StreamRule], wanted: Iterable[str], characters: i
     return kept
 
 
-def _pack(usernames: Iterable[str], characters: int) -> list[list[str]]:
+def pack(usernames: Iterable[str], characters: int) -> list[list[str]]:
     """Fill one rule after the other: at most one account's length of each stays unused."""
     packed: list[list[str]] = []
     room = 0
@@ -127,8 +127,8 @@ def _pack(usernames: Iterable[str], characters: int) -> list[list[str]]:
 
 
 def _pack_anew(usernames: list[str], ours: Sequence[StreamRule], limits: RuleLimits, allowed: int) -> RuleChanges:
-    packed = _pack(usernames, limits.characters)
-    values = {_value(names): names for names in packed[:allowed]}
+    packed = pack(usernames, limits.characters)
+    values = {value_of(names): names for names in packed[:allowed]}
     kept = [_Kept(rule, names) for rule in ours if (names := values.pop(rule.value, None))]
     left_out = tuple(username for names in packed[allowed:] for username in names)
     return _changes(ours, kept, list(values.values()), left_out=left_out)
@@ -138,7 +138,7 @@ def _changes(
     ours: Iterable[StreamRule], kept: Sequence[_Kept], packed: Sequence[list[str]], *, left_out: tuple[str, ...]
 ) -> RuleChanges:
     stays = {each.rule.id for each in kept}
-    values = [_value(names) for names in packed]
+    values = [value_of(names) for names in packed]
     return RuleChanges(
         add=tuple(NewRule(value, tag_of(value)) for value in values),
         delete=tuple(rule.id for rule in ours if rule.id not in stays),
@@ -148,5 +148,6 @@ def _changes(
     )
 
 
-def _value(usernames: Iterable[str]) -> str:
+def value_of(usernames: Iterable[str]) -> str:
+    """Return the rule, or the search query, that names these accounts."""
     return _OR.join(_FROM + username for username in usernames)

@@ -6,11 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 from twitter_pipeline.coverage import time_at
+from twitter_pipeline.detection import accounts_per_call, current_detection, endpoint_of
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.polling.plan import Bounds, Plan, allocate, next_look, next_poll
 from twitter_pipeline.polling.rates import FORGOTTEN, Memory
 from twitter_pipeline.request import NEW, FetchMode, FetchRequest
-from twitter_pipeline.settings import Detection, Settings
+from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import AccountReport
 from twitter_pipeline.store.sweeps import load_active_since
@@ -30,8 +31,7 @@ from twitter_pipeline.store.windows import load_windows
 from twitter_pipeline.sweeping import begin_of
 from twitter_pipeline.tokens import waits_until
 from twitter_pipeline.words import AccountOutcome
-from twitter_pipeline.x_api.client import IDS_PER_CALL, LONGEST_CALL_S
-from twitter_pipeline.x_api.endpoints import Endpoint
+from twitter_pipeline.x_api.client import LONGEST_CALL_S
 
 ACCOUNTS_A_RUN = 10_000
 
@@ -91,7 +91,7 @@ def share_budget(database: Database, settings: Settings) -> Plan:
     unknown = Memory(datetime.now(UTC)).rate().even
     bounds = Bounds(settings.watch_shortest, settings.watch_longest)
     known = [unknown if rate is None else rate for rate in rates]
-    looks = IDS_PER_CALL if settings.watch_detection is Detection.USERS else 1
+    looks = accounts_per_call(current_detection(database, settings), settings)
     return allocate(known, polls_per_hour=looks * settings.watch_polls_per_hour, bounds=bounds, away=away)
 
 
@@ -136,7 +136,7 @@ def _complete_since(polled: Polled) -> datetime:
 
 def _no_budget(database: Database, settings: Settings) -> str | None:
     """Say why no call could be sent now, None when one can."""
-    endpoint = Endpoint.USERS if settings.watch_detection is Detection.USERS else Endpoint.USER_TWEETS
+    endpoint = endpoint_of(current_detection(database, settings))
     windows = load_windows(database, endpoint, sorted(settings.bearer_tokens))
     if windows and not any(window.usable for window in windows):
         return "no token is fit for use: see `twitter-pipeline tokens`"

@@ -1,4 +1,7 @@
-"""Statements for the filtered stream: whom to listen to, what arrives, and who listens with which token."""
+"""Statements for the filtered stream: whom to listen to, what arrives, and who listens with which token.
+
+What a search shows arrives in the same way.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -48,6 +51,13 @@ WITH page AS ({ROWS}), account AS (
     SET result_count = result_count + %(posts)s, billed_posts = billed_posts + %(posts)s - before.read_today
     FROM before
     WHERE id = %(call_id)s
+), tally AS (
+    UPDATE fetch_run_accounts
+    SET tweets_fetched = tweets_fetched + %(posts)s,
+        tweets_new = tweets_new + %(posts)s - before.known,
+        billed_posts = billed_posts + %(posts)s - before.read_today
+    FROM before, account
+    WHERE fetch_run_id = %(fetch_run_id)s::bigint AND username = %(asked_as)s::text
 )
 SELECT CASE WHEN EXISTS (SELECT FROM account) THEN %(posts)s - before.known END FROM before
 """
@@ -85,15 +95,27 @@ def load_watched(database: Database) -> list[str]:
 
 
 def save_streamed(
-    database: Database, author_id: int, tweets: Sequence[Tweet], *, read_at: datetime, call_id: int
+    database: Database,
+    author_id: int,
+    tweets: Sequence[Tweet],
+    *,
+    read_at: datetime,
+    call_id: int,
+    fetch_run_id: int | None = None,
+    asked_as: str | None = None,
 ) -> Streamed:
-    """Store tweets of one account that a stream has brought, and have the account polled now; can be repeated."""
+    """Store tweets of one account that a stream has brought, and have the account polled now; can be repeated.
+
+    For a search, `fetch_run_id` and `asked_as` are the run and the name in it, to whose counts they are added. Only the
+    counts and the bill take a second writing as further tweets.
+    """
     rows = database.execute(
         SAVE_STREAMED,
         {
             **columns_of(tweets),
             "user_id": author_id,
-            "fetch_run_id": None,
+            "fetch_run_id": fetch_run_id,
+            "asked_as": asked_as,
             "read_at": read_at,
             "posts": len(tweets),
             "call_id": call_id,

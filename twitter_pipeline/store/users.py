@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from twitter_pipeline.coverage import id_at
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.x_api.parsing import User
@@ -95,7 +96,12 @@ WHERE user_id = ANY (%(user_ids)s::bigint[]) AND is_tracked <> %(tracked)s
 RETURNING user_id
 """
 
-LAST_SEEN = "SELECT user_id, last_seen_id FROM user_state WHERE user_id = ANY (%s) AND last_seen_id IS NOT NULL"
+LAST_SEEN = """
+SELECT user_id, last_seen_id, tracked_since FROM user_state
+WHERE user_id = ANY (%s) AND (last_seen_id IS NOT NULL OR tracked_since IS NOT NULL)
+"""
+
+LAST_POLLED = "SELECT user_id, last_polled_at FROM user_state WHERE user_id = ANY (%s) AND last_polled_at IS NOT NULL"
 
 POLLED = "UPDATE user_state SET last_polled_at = %s WHERE user_id = ANY (%s)"
 
@@ -158,8 +164,17 @@ def set_tracked(database: Database, user_ids: Iterable[int], *, tracked: bool) -
 
 
 def load_last_seen(database: Database, user_ids: Sequence[int]) -> dict[int, int]:
-    """Return by account the highest id below which everything new is stored; those without are left out."""
-    return dict(database.execute(LAST_SEEN, (list(user_ids),)))
+    """Return by account the highest id up to which nothing is new; those without are left out.
+
+    Of an account that has no tweet stored since it was tracked, what it wrote before is not new.
+    """
+    rows = database.execute(LAST_SEEN, (list(user_ids),))
+    return {user_id: last or id_at(tracked_since) - 1 for user_id, last, tracked_since in rows}
+
+
+def load_last_polled(database: Database, user_ids: Sequence[int]) -> dict[int, datetime]:
+    """Return by account when it was last looked at; those that never were are left out."""
+    return dict(database.execute(LAST_POLLED, (list(user_ids),)))
 
 
 def note_polled(database: Database, user_ids: Sequence[int], *, at: datetime) -> None:

@@ -13,7 +13,7 @@ from twitter_pipeline.definitions import defs
 from twitter_pipeline.orchestration.watch import tracked_users_sensor
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.faults import Faults, RawAnswer
-from twitter_pipeline.sandbox.windows import USER_TWEETS, USERS
+from twitter_pipeline.sandbox.windows import SEARCH_RECENT, USER_TWEETS, USERS
 from twitter_pipeline.store.runs import RunReport
 from twitter_pipeline.words import AccountOutcome
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
@@ -308,6 +308,125 @@ def test_where_profiles_cannot_be_had_the_timelines_are_asked(
     workshop.sandbox.api.faults = Faults(script=lambda endpoint, _: refusal if endpoint == USERS else None)
 
     assert workshop.outcomes(poll(workshop, requested(tick(workshop)))) == {"alpha": "done", "beta": "done"}
+
+
+def quiet_since_yesterday(username: str) -> AccountSpec:
+    """An account that writes nothing while a test turns its clock."""
+    return AccountSpec(username, tweets=5, last_tweet_at=time.time() - 86_400)
+
+
+def searched(workshop: Workshop) -> tuple[RunReport, Counter[str]]:
+    """Poll all accounts now, and count the calls by endpoint."""
+    due_now(workshop)
+    before = Counter(call.endpoint for call in workshop.sandbox.api.calls)
+    report = poll(workshop, requested(tick(workshop)))
+    return report, Counter(call.endpoint for call in workshop.sandbox.api.calls) - before
+
+
+def test_searches_tell_which_accounts_have_written_many_at_a_time(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", "search")
+    now = [time.time() - 21_600]
+    quiet = [quiet_since_yesterday(f"quiet_{number:03}") for number in range(60)]
+    workshop = make_workshop([AccountSpec("busy", tweets=30, tweets_per_day=150), *quiet], clock=lambda: now[0])
+    watch_from_now(workshop, "busy", *(account.username for account in quiet))
+    newest_before = max(workshop.stored("busy"))
+    while sum(each > newest_before for each in workshop.truth("busy")) < 2:
+        now[0] += 60
+    # Search leaves out the last 30 seconds.
+    now[0] += 60
+    billed_before = workshop.sandbox.api.posts_billed()
+
+    report, calls = searched(workshop)
+
+    # 28 accounts with names of nine letters share a query.
+    assert calls == {SEARCH_RECENT: 3, USER_TWEETS: 1}
+    assert workshop.outcomes(report) == dict.fromkeys(["busy", *(account.username for account in quiet)], "done")
+    # What the search has shown the timeline reads free of charge.
+    assert report.tweets_new >= 2
+    assert (report.billed_posts, report.billed_users) == (workshop.sandbox.api.posts_billed() - billed_before, 0)
+    assert workshop.untrue("busy") == []
+    assert {each for each in workshop.truth("busy") if each > newest_before} <= set(workshop.stored("busy"))
+
+
+def test_where_a_search_has_more_to_show_the_timelines_of_all_its_accounts_are_asked(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", "search")
+    now = [time.time() - 21_600]
+    busy = [AccountSpec(f"busy_{number}", tweets=30, tweets_per_day=200) for number in range(3)]
+    quiet = [quiet_since_yesterday(f"quiet_{number}") for number in range(2)]
+    workshop = make_workshop([*busy, *quiet], clock=lambda: now[0])
+    names = [account.username for account in (*busy, *quiet)]
+    watch_from_now(workshop, *names)
+    before = {account.username: max(workshop.stored(account.username)) for account in busy}
+    while len(new := [each for name, newest in before.items() for each in workshop.truth(name) if each > newest]) < 15:
+        now[0] += 300
+
+    report, calls = searched(workshop)
+    stored = {each for name in before for each in workshop.stored(name)}
+    now[0] += 60
+    _, calls_after = searched(workshop)
+
+    assert calls == {SEARCH_RECENT: 1, USER_TWEETS: 5}
+    assert workshop.outcomes(report) == dict.fromkeys(names, "done")
+    assert set(new) <= stored
+    # A minute later there is little to show.
+    assert (calls_after[SEARCH_RECENT], calls_after[USER_TWEETS] < 5) == (1, True)
+    assert workshop.all_untrue() == {}
+
+
+def test_where_searches_cannot_be_had_or_do_not_reach_back_the_timelines_are_asked(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", "search")
+    workshop = make_workshop([silent("alpha", 5), silent("beta", 5)])
+    watch_from_now(workshop, "alpha", "beta")
+    refusal = RawAnswer(400, b'{"title": "Invalid Request"}', {"content-type": "application/json"})
+    workshop.sandbox.api.faults = Faults(script=lambda endpoint, _: refusal if endpoint == SEARCH_RECENT else None)
+    refused = searched(workshop)
+    workshop.sandbox.api.faults = Faults()
+    workshop.database.execute("UPDATE user_state SET last_polled_at = now() - interval '7 days'")
+    too_old = searched(workshop)
+    within_reach = searched(workshop)
+
+    assert [calls for _, calls in (refused, too_old, within_reach)] == [
+        {SEARCH_RECENT: 1, USER_TWEETS: 2},
+        {USER_TWEETS: 2},
+        {SEARCH_RECENT: 1},
+    ]
+    for report, _ in (refused, too_old, within_reach):
+        assert workshop.outcomes(report) == {"alpha": "done", "beta": "done"}
+
+
+@pytest.mark.parametrize(("detection", "endpoint"), [("users", USERS), ("search", SEARCH_RECENT)])
+def test_what_an_account_wrote_before_it_was_tracked_is_no_news(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch, detection: str, endpoint: str
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", detection)
+    workshop = make_workshop([silent("alpha", 5)])
+    watch_from_now(workshop, "alpha")
+    workshop.database.execute("TRUNCATE tweets")
+    workshop.database.execute("UPDATE user_state SET covered = '{}', unreachable = '{}'")
+
+    assert searched(workshop)[1] == {endpoint: 1}
+
+
+def test_the_detection_follows_the_limits_that_x_has_told(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", "auto")
+    workshop = make_workshop([silent("alpha", 5), silent("beta", 5)])
+    watch_from_now(workshop, "alpha", "beta")
+    enough = searched(workshop)[1]
+    # Two accounts a minute are 120 polls an hour.
+    workshop.database.execute('UPDATE tokens_endpoint_rl SET "limit" = 14 WHERE endpoint = %s', [USER_TWEETS])
+    too_few = searched(workshop)[1]
+    workshop.database.execute('UPDATE tokens_endpoint_rl SET "limit" = 7 WHERE endpoint = %s', [USERS])
+    fewer_still = searched(workshop)[1]
+
+    assert (enough, too_few, fewer_still) == ({USER_TWEETS: 2}, {USERS: 1}, {SEARCH_RECENT: 1})
 
 
 def test_an_account_that_is_made_due_while_it_is_polled_stays_due(make_workshop: MakeWorkshop) -> None:

@@ -9,7 +9,7 @@ import pytest
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.secret import BearerToken
-from twitter_pipeline.settings import Settings, bearer_keys, load_settings, render_settings
+from twitter_pipeline.settings import Detection, Settings, bearer_keys, load_settings, render_settings
 
 SECRET = "AAAA-not-a-real-one"  # noqa: S105 nobody's
 
@@ -42,6 +42,8 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
             "TWITTER_CONCURRENCY": "4",
             "TWITTER_BATCH_ACCOUNTS": "7",
             "TWITTER_PROFILE_MAX_AGE_DAYS": "1",
+            "TWITTER_WATCH_DETECTION": "auto",
+            "TWITTER_SEARCH_QUERY_CHARACTERS": "4096",
             "TWITTER_WATCH_PROMISE_SECONDS": "300",
             "TWITTER_KEEP_CALLS_DAYS": "30",
             "TWITTER_KEEP_WATCH_RUNS_DAYS": "2",
@@ -63,6 +65,8 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
         concurrency=4,
         batch_accounts=7,
         profile_max_age=timedelta(days=1),
+        watch_detection=Detection.AUTO,
+        search_query_characters=4096,
         watch_promise=timedelta(seconds=300),
         keep_calls=timedelta(days=30),
         keep_watch_runs=timedelta(days=2),
@@ -87,6 +91,8 @@ def test_a_child_process_reads_the_settings_that_were_rendered_for_it_whatever_t
         concurrency=4,
         batch_accounts=7,
         profile_max_age=timedelta(days=1),
+        watch_detection=Detection.AUTO,
+        search_query_characters=4096,
         watch_promise=timedelta(seconds=300),
         keep_calls=timedelta(days=30),
         keep_watch_runs=timedelta(days=2),
@@ -167,6 +173,8 @@ def test_a_line_of_the_file_that_is_none_is_told_by_its_number_and_not_passed_ov
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
+        ("TWITTER_WATCH_DETECTION", "guess", "timeline or users or search or auto"),
+        ("TWITTER_SEARCH_QUERY_CHARACTERS", "19", "a whole number from 20 to 4096"),
         ("DAGSTER_PORT", "0", "a whole number from 1 to 65535"),
         ("DAGSTER_PORT", "http", "a whole number from 1 to 65535"),
         ("TWITTER_PAGE_SIZE", "4", "a whole number from 5 to 100"),

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import count
+from itertools import count, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +12,11 @@ from twitter_pipeline.stream_rules import (
     RuleChanges,
     RuleLimits,
     StreamRule,
+    pack,
     plan_rules,
     tag_of,
     usernames_of,
+    value_of,
 )
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789_", min_size=1, max_size=15)
@@ -96,6 +98,17 @@ def test_where_the_rules_do_not_suffice_they_are_filled_and_the_rest_is_named(na
     assert set(heard.values()) <= {1}
     assert not set(heard) & set(changes.left_out)
     assert not changes.left_out or len(rules) == most
+
+
+@given(WATCH_LISTS, st.integers(20, 512))
+def test_queries_name_every_account_once_in_order_and_none_is_too_long_or_could_take_the_next(
+    names: list[str], characters: int
+) -> None:
+    queries = pack(names, characters)
+
+    assert [name for query in queries for name in query] == names
+    assert all(len(value_of(query)) <= characters for query in queries)
+    assert all(len(value_of([*query, after[0]])) > characters for query, after in pairwise(queries))
 
 
 def test_a_thousand_rules_hold_forty_two_thousand_accounts_of_the_longest_names() -> None:
