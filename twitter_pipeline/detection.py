@@ -13,7 +13,7 @@ from twitter_pipeline.errors import ApiError
 from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.stream import save_streamed
-from twitter_pipeline.store.users import load_last_polled, load_last_seen, note_polled, save_users
+from twitter_pipeline.store.users import load_last_polled, load_last_seen, load_with_holes, note_polled, save_users
 from twitter_pipeline.store.watch import load_outlook
 from twitter_pipeline.store.windows import load_windows
 from twitter_pipeline.stream_rules import pack, value_of
@@ -107,15 +107,19 @@ def detect(
 ) -> Detected:
     """Tell apart which accounts may have news, by the detection that is set; the timeline is asked of them all.
 
-    NoTokenAvailable is raised.
+    Of which something is missing that a poll has left out, it is still news. NoTokenAvailable is raised.
     """
-    match current_detection(database, settings):
-        case Detection.USERS:
-            return detect_by_users(api, database, accounts, fetch_run_id=fetch_run_id)
-        case Detection.SEARCH:
-            return detect_by_search(api, database, accounts, settings=settings, fetch_run_id=fetch_run_id)
-        case _:
-            return Detected(news=list(accounts))
+    detection = current_detection(database, settings)
+    if detection is Detection.TIMELINE:
+        return Detected(news=list(accounts))
+    with_holes = load_with_holes(database, [account.user_id for account in accounts])
+    asked = [account for account in accounts if account.user_id not in with_holes]
+    if detection is Detection.USERS:
+        detected = detect_by_users(api, database, asked, fetch_run_id=fetch_run_id)
+    else:
+        detected = detect_by_search(api, database, asked, settings=settings, fetch_run_id=fetch_run_id)
+    missing = [account for account in accounts if account.user_id in with_holes]
+    return Detected(missing + detected.news, detected.quiet)
 
 
 def detect_by_users(api: XApi, database: Database, accounts: Sequence[Account], *, fetch_run_id: int) -> Detected:

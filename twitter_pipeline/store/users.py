@@ -101,6 +101,18 @@ SELECT user_id, last_seen_id, tracked_since FROM user_state
 WHERE user_id = ANY (%s) AND (last_seen_id IS NOT NULL OR tracked_since IS NOT NULL)
 """
 
+# A stretch that begins after the watch did lies above a hole, which a poll that was broken off has left; but for one
+# that is known to be out of reach. An id is (milliseconds since 1288834974657) << 22.
+WITH_HOLES = """
+SELECT s.user_id
+FROM user_state s
+WHERE s.user_id = ANY (%s) AND EXISTS (
+    SELECT FROM unnest(s.covered) AS r
+    WHERE lower(r) > (floor(extract(epoch FROM s.tracked_since) * 1000)::bigint - 1288834974657) << 22
+      AND NOT (lower(r) - 1) <@ s.unreachable
+)
+"""
+
 LAST_POLLED = "SELECT user_id, last_polled_at FROM user_state WHERE user_id = ANY (%s) AND last_polled_at IS NOT NULL"
 
 POLLED = "UPDATE user_state SET last_polled_at = %s WHERE user_id = ANY (%s)"
@@ -170,6 +182,11 @@ def load_last_seen(database: Database, user_ids: Sequence[int]) -> dict[int, int
     """
     rows = database.execute(LAST_SEEN, (list(user_ids),))
     return {user_id: last or id_at(tracked_since) - 1 for user_id, last, tracked_since in rows}
+
+
+def load_with_holes(database: Database, user_ids: Sequence[int]) -> set[int]:
+    """Return the tracked accounts of which tweets are missing that were written since they were tracked."""
+    return {user_id for (user_id,) in database.execute(WITH_HOLES, (list(user_ids),))}
 
 
 def load_last_polled(database: Database, user_ids: Sequence[int]) -> dict[int, datetime]:

@@ -119,7 +119,11 @@ def test_an_account_that_was_never_fetched_is_watched_from_the_moment_it_is_trac
     assert (report.calls, report.tweets_fetched) == (1, 0)
 
 
-def test_a_poll_that_was_broken_off_is_made_up_for_by_the_next(make_workshop: MakeWorkshop) -> None:
+@pytest.mark.parametrize("detection", ["timeline", "users", "search"])
+def test_a_poll_that_was_broken_off_is_made_up_for_by_the_next(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch, detection: str
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", detection)
     now = [time.time() - 7200]
     workshop = make_workshop([AccountSpec("busy", tweets=300, tweets_per_day=4000)], clock=lambda: now[0])
     watch_from_now(workshop, "busy")
