@@ -9,6 +9,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from twitter_pipeline.coverage import time_at
 from twitter_pipeline.definitions import defs
 from twitter_pipeline.orchestration.watch import tracked_users_sensor
 from twitter_pipeline.sandbox.accounts import AccountSpec
@@ -119,11 +120,7 @@ def test_an_account_that_was_never_fetched_is_watched_from_the_moment_it_is_trac
     assert (report.calls, report.tweets_fetched) == (1, 0)
 
 
-@pytest.mark.parametrize("detection", ["timeline", "users", "search"])
-def test_a_poll_that_was_broken_off_is_made_up_for_by_the_next(
-    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch, detection: str
-) -> None:
-    monkeypatch.setenv("TWITTER_WATCH_DETECTION", detection)
+def test_a_poll_that_was_broken_off_is_made_up_for_by_the_next(make_workshop: MakeWorkshop) -> None:
     now = [time.time() - 7200]
     workshop = make_workshop([AccountSpec("busy", tweets=300, tweets_per_day=4000)], clock=lambda: now[0])
     watch_from_now(workshop, "busy")
@@ -444,3 +441,23 @@ def test_an_account_that_is_made_due_while_it_is_polled_stays_due(make_workshop:
     poll(workshop, request)
 
     assert requested(tick(workshop)).tags["twitter_pipeline/accounts"] == "1"
+
+
+@pytest.mark.parametrize("detection", ["timeline", "users", "search"])
+def test_what_a_poll_has_left_out_is_fetched_also_when_the_account_is_silent_since(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch, detection: str
+) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_DETECTION", detection)
+    workshop = make_workshop([silent("alpha", 120)])
+    workshop.fetch({"username": "alpha", "track_after": True})
+    stored = workshop.stored("alpha")
+    # Tracked since the hundredth tweet from the top; a hole above it.
+    workshop.database.execute("UPDATE user_state SET tracked_since = %s", [time_at(stored[100])])
+    hole = (stored[60] + 1, stored[20])
+    workshop.database.execute("DELETE FROM tweets WHERE id >= %s AND id < %s", hole)
+    workshop.database.execute("UPDATE user_state SET covered = covered - int8multirange(int8range(%s, %s))", hole)
+    due_now(workshop)
+
+    poll(workshop, requested(tick(workshop)))
+
+    assert workshop.stored("alpha") == stored
