@@ -61,6 +61,7 @@ class Settings:
     watch_polls_per_hour: int = 1000
     watch_shortest: timedelta = timedelta(seconds=60)
     watch_longest: timedelta = timedelta(hours=6)
+    watch_spacing: timedelta = timedelta(seconds=15)
     watch_promise: timedelta = timedelta(seconds=900)
     stream_rules: RuleLimits = field(default_factory=RuleLimits)
     keep_calls: timedelta = timedelta(days=90)
@@ -104,6 +105,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         ),
         watch_shortest=timedelta(seconds=reader.read("TWITTER_WATCH_SHORTEST_SECONDS", _whole(1, 86_400), 60)),
         watch_longest=timedelta(seconds=reader.read("TWITTER_WATCH_LONGEST_SECONDS", _whole(1, 604_800), 21_600)),
+        watch_spacing=timedelta(seconds=reader.read("TWITTER_WATCH_SPACING_SECONDS", _whole(0, 86_400), 15)),
         watch_promise=timedelta(seconds=reader.read("TWITTER_WATCH_PROMISE_SECONDS", _whole(1, 604_800), 900)),
         stream_rules=RuleLimits(
             characters=reader.read(
@@ -161,6 +163,7 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "TWITTER_WATCH_POLLS_PER_HOUR": str(settings.watch_polls_per_hour),
         "TWITTER_WATCH_SHORTEST_SECONDS": f"{settings.watch_shortest / timedelta(seconds=1):g}",
         "TWITTER_WATCH_LONGEST_SECONDS": f"{settings.watch_longest / timedelta(seconds=1):g}",
+        "TWITTER_WATCH_SPACING_SECONDS": f"{settings.watch_spacing / timedelta(seconds=1):g}",
         "TWITTER_WATCH_PROMISE_SECONDS": f"{settings.watch_promise / timedelta(seconds=1):g}",
         "TWITTER_STREAM_RULE_CHARACTERS": str(settings.stream_rules.characters),
         "TWITTER_STREAM_RULES": str(settings.stream_rules.rules),

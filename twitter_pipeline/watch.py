@@ -54,6 +54,8 @@ def take_due(database: Database, settings: Settings) -> Due | str:
         return "no account is tracked"
     if outlook.next_poll_at > outlook.now:
         return f"none of {outlook.tracked:,} tracked accounts is due before {_clock(outlook.next_poll_at)}"
+    if outlook.polled_at is not None and outlook.now < outlook.polled_at + settings.watch_spacing:
+        return f"accounts are gathered until {_clock(outlook.polled_at + settings.watch_spacing)}"
     if (reason := _no_budget(database, settings)) is not None:
         return reason
     key = f"watch-{uuid4().hex}"

@@ -20,8 +20,8 @@ UNDER_WAY = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
-SPACING_S = 15
-"""Between two looks at what is due. A run costs the start of a process, so accounts are gathered."""
+LOOK_EVERY_S = 10
+"""A look at what is due is a statement or two."""
 
 
 @dg.op(description="Fetch what is new of each account, and decide when each is polled next.")
@@ -56,7 +56,7 @@ def poll_tracked_users() -> None:
 # By name: with the job itself Dagster 1.13 rebuilds the sensor and warns of a parameter that nobody gave.
 @dg.sensor(
     job_name=poll_tracked_users.name,
-    minimum_interval_seconds=SPACING_S,
+    minimum_interval_seconds=LOOK_EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def tracked_users_sensor(

@@ -36,7 +36,9 @@ COUNT_HANDED = "SELECT count(*) FROM user_state WHERE handed_to = %s"
 RELEASE = "UPDATE user_state SET handed_to = NULL, handed_at = NULL WHERE handed_to = %s"
 
 OUTLOOK = """
-SELECT count(*), min(coalesce(next_poll_at, now())), now() FROM user_state WHERE is_tracked
+SELECT count(*), min(coalesce(next_poll_at, now())),
+       (SELECT started_at FROM fetch_runs WHERE kind = 'incremental' ORDER BY id DESC LIMIT 1), now()
+FROM user_state WHERE is_tracked
 """
 
 # Two index entries for each account that is due: quick when nothing is.
@@ -89,10 +91,11 @@ WHERE user_id = ANY (%(user_ids)s)
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How many accounts are tracked, and when the next one is due; `now` is the database's time."""
+    """How many accounts are tracked, when the next one is due, and when a run last polled; `now` is the database's."""
 
     tracked: int
     next_poll_at: datetime | None
+    polled_at: datetime | None
     now: datetime
 
 

@@ -248,6 +248,8 @@ def environment() -> Iterator[None]:
     before = dict(os.environ)
     # A blank wins over the file and is no setting.
     os.environ.update(dict.fromkeys(dotenv_values(PROJECT_DIR / ".env"), ""))
+    # The polls of a test follow each other at once.
+    os.environ["TWITTER_WATCH_SPACING_SECONDS"] = "0"
     yield
     os.environ.clear()
     os.environ.update(before)

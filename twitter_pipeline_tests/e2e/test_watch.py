@@ -461,3 +461,16 @@ def test_what_a_poll_has_left_out_is_fetched_also_when_the_account_is_silent_sin
     poll(workshop, requested(tick(workshop)))
 
     assert workshop.stored("alpha") == stored
+
+
+def test_accounts_are_gathered_between_two_runs(make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWITTER_WATCH_SPACING_SECONDS", "600")
+    workshop = make_workshop([silent("alpha", 5)])
+    watch_from_now(workshop, "alpha")
+    poll(workshop, requested(tick(workshop)))
+    due_now(workshop)
+    early = reason(tick(workshop))
+    workshop.database.execute("UPDATE fetch_runs SET started_at = started_at - interval '10 minutes'")
+
+    assert early.startswith("accounts are gathered until ")
+    assert requested(tick(workshop)).tags["twitter_pipeline/accounts"] == "1"

@@ -116,6 +116,7 @@ def test_three_days_with_restarts_lost_connections_and_used_up_tokens_leave_no_t
         database_url=database_url,
         concurrency=4,
         watch_longest=timedelta(hours=3),
+        watch_spacing=timedelta(0),
     )
     watch = Watch(sandbox, database, settings)
     with FetchSession(settings, database, requests=[FetchRequest(name, track_after=True) for name in NAMES]) as session:
