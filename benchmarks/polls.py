@@ -91,8 +91,7 @@ def _poll(settings: Settings, database: Database, due: Due | str) -> tuple[float
     requests = requests_of_due(database, due.key)
     with FetchSession(settings, database, requests=requests, kind=FetchKind.INCREMENTAL) as session:
         began = time.monotonic()
-        for batch in session.resolve().batches:
-            session.fetch(batch)
+        session.fetch_all()
         polled_s = time.monotonic() - began
         reports = session.account_reports()
         return polled_s, _timed(lambda: plan_next_polls(database, settings, reports))

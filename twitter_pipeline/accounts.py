@@ -1,19 +1,17 @@
 """Names -> accounts: who holds a name now, and which accounts cannot be had."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 from twitter_pipeline.calls import Reply, XApi
+from twitter_pipeline.chunks import chunks
 from twitter_pipeline.errors import ApiError, Availability
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.users import KnownUser, find_users, save_availability, save_users
 from twitter_pipeline.x_api.parsing import User, UsersAnswer
 from twitter_pipeline.x_api.problems import Problem, availability_of
-
-T = TypeVar("T")
 
 NAMES_PER_CALL = 100
 
@@ -87,9 +85,9 @@ class Resolver:
             else:
                 unknown.append(request)
         missing: list[tuple[FetchRequest, KnownUser]] = []
-        for chunk in _chunks(unknown, NAMES_PER_CALL):
+        for chunk in chunks(unknown, NAMES_PER_CALL):
             missing.extend(self._look_up_names(chunk, known, resolution))
-        for chunk in _chunks(missing, NAMES_PER_CALL):
+        for chunk in chunks(missing, NAMES_PER_CALL):
             self._look_up_ids(chunk, resolution)
         return resolution
 
@@ -189,8 +187,3 @@ def _changed_hands(user: User, earlier: KnownUser | None) -> str | None:
     if earlier is None or earlier.id == user.id:
         return None
     return f"the name has changed hands: it belonged to the account with id {earlier.id} before"
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

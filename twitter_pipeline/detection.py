@@ -8,6 +8,7 @@ from typing import Final
 
 from twitter_pipeline.accounts import Account
 from twitter_pipeline.calls import Reply, XApi
+from twitter_pipeline.chunks import chunks
 from twitter_pipeline.coverage import id_at
 from twitter_pipeline.errors import ApiError
 from twitter_pipeline.settings import Detection, Settings
@@ -129,8 +130,8 @@ def detect_by_users(api: XApi, database: Database, accounts: Sequence[Account], 
     not show the account any more, may have news: the timeline tells. NoTokenAvailable is raised.
     """
     newest: dict[int, int | None] = {}
-    for start in range(0, len(accounts), IDS_PER_CALL):
-        newest |= _newest_ids(api, database, accounts[start : start + IDS_PER_CALL], fetch_run_id)
+    for chunk in chunks(accounts, IDS_PER_CALL):
+        newest |= _newest_ids(api, database, chunk, fetch_run_id)
     seen = load_last_seen(database, [account.user_id for account in accounts])
     detected = Detected()
     for account in accounts:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
+from twitter_pipeline.chunks import chunks
 from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, REACH, IdRange, PageVerdict, id_at
 from twitter_pipeline.errors import (
     ApiError,
@@ -196,8 +197,7 @@ class HistoryFetcher:
         A timeline may leave out what there is. All of them were read today, so asking costs nothing.
         """
         deleted, calls, waited_s = 0, 0, 0.0
-        for start in range(0, len(missing), IDS_PER_CALL):
-            ids = missing[start : start + IDS_PER_CALL]
+        for ids in chunks(missing, IDS_PER_CALL):
             reply = self._api.fetch_tweets(
                 ids, user_id=account.user_id, fetch_run_id=self._fetch_run_id, read_today=missing
             )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from twitter_pipeline.accounts import WORDS
 from twitter_pipeline.calls import Reply, XApi
+from twitter_pipeline.chunks import chunks
 from twitter_pipeline.errors import ApiError, Availability
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.rechecks import Tracked, make_due
@@ -32,8 +33,8 @@ def recheck(api: XApi, database: Database, accounts: Sequence[Tracked]) -> Reche
     A look-up that fails leaves its accounts as they are. Raises NoTokenAvailable when no token can look up.
     """
     found = Recheck()
-    for start in range(0, len(accounts), IDS_PER_CALL):
-        asked = {each.user_id: each for each in accounts[start : start + IDS_PER_CALL]}
+    for chunk in chunks(accounts, IDS_PER_CALL):
+        asked = {each.user_id: each for each in chunk}
         read_today = [each.user_id for each in asked.values() if _is_today(each.profile_read_at)]
         try:
             reply = api.fetch_users(list(asked), fetch_run_id=None, read_today=read_today)

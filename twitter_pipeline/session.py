@@ -140,6 +140,11 @@ class FetchSession:
             self._fetcher_for(wanted, self._expected_pages(wanted)).fetch(wanted)
         return self._reports_of([*(account.request for account in accounts), *not_looked_up])
 
+    def fetch_all(self) -> None:
+        """Resolve the request's names and fetch all accounts, where nobody deals with the batches one by one."""
+        for batch in self.resolve().batches:
+            self.fetch(batch)
+
     def account_reports(self) -> tuple[AccountReport, ...]:
         """Return what became of the run's accounts up to now, by name."""
         return load_accounts(self._database, self._run.id)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from twitter_pipeline.calls import XApi
+from twitter_pipeline.chunks import chunks
 from twitter_pipeline.errors import ApiError, Interrupted, PipelineError
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.stream import ListenLock, continue_call, load_watched, save_streamed
@@ -272,12 +273,12 @@ class RuleKeeper:
             self._delete(changes.delete)
 
     def _add(self, changes: RuleChanges) -> None:
-        for start in range(0, len(changes.add), RULES_PER_CALL):
-            self._report(self._api.add_stream_rules(changes.add[start : start + RULES_PER_CALL]).problems)
+        for rules in chunks(changes.add, RULES_PER_CALL):
+            self._report(self._api.add_stream_rules(rules).problems)
 
     def _delete(self, rule_ids: Sequence[str]) -> None:
-        for start in range(0, len(rule_ids), RULES_PER_CALL):
-            self._report(self._api.delete_stream_rules(rule_ids[start : start + RULES_PER_CALL]).problems)
+        for ids in chunks(rule_ids, RULES_PER_CALL):
+            self._report(self._api.delete_stream_rules(ids).problems)
 
     def _report(self, problems: Sequence[Problem]) -> None:
         for problem in problems:

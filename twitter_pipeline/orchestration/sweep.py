@@ -20,8 +20,7 @@ def sweep_accounts(
     """Sweep; an account that fails is swept by the next run, and fails this one only when no token is left."""
     tag_run(context, x_api)
     try:
-        for batch in x_api.resolve().batches:
-            x_api.fetch(batch)
+        x_api.fetch_all()
     finally:
         # Also of those that were marked before the setting was switched on.
         removed = remove_deleted_content(database.database) if database.settings.delete_content else 0

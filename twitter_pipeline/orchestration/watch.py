@@ -31,8 +31,7 @@ def poll_accounts(
     """Poll; an account that fails is tried again soon, and fails the run only when no token is left."""
     tag_run(context, x_api)
     try:
-        for batch in x_api.resolve().batches:
-            x_api.fetch(batch)
+        x_api.fetch_all()
     finally:
         reports = x_api.account_reports()
         plan_next_polls(database.database, database.settings, reports)

@@ -41,7 +41,6 @@ SELECT count(*), min(coalesce(next_poll_at, now())),
 FROM user_state WHERE is_tracked
 """
 
-# Two index entries for each account that is due: quick when nothing is.
 RATES = """
 SELECT s.tweets_per_hour, u.availability = 'active'
 FROM user_state s JOIN users u ON u.id = s.user_id

@@ -90,8 +90,7 @@ def run(settings: Settings, request: list[dict[str, Any]]) -> None:
     database = Database(settings.database_url)
     try:
         with FetchSession(settings, database, requests=read_request(request)) as session:
-            for batch in session.resolve().batches:
-                session.fetch(batch)
+            session.fetch_all()
             session.finish()
     finally:
         database.close()

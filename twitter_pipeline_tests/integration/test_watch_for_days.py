@@ -70,8 +70,7 @@ class Watch:
         requests = requests_of_due(self.database, due.key)
         with FetchSession(self.settings, self.database, requests=requests, kind=FetchKind.INCREMENTAL) as session:
             try:
-                for batch in session.resolve().batches:
-                    session.fetch(batch)
+                session.fetch_all()
             except NoTokenAvailable:
                 pass
             finally:
@@ -120,8 +119,7 @@ def test_three_days_with_restarts_lost_connections_and_used_up_tokens_leave_no_t
     )
     watch = Watch(sandbox, database, settings)
     with FetchSession(settings, database, requests=[FetchRequest(name, track_after=True) for name in NAMES]) as session:
-        for batch in session.resolve().batches:
-            session.fetch(batch)
+        session.fetch_all()
     reasons: set[str] = set()
     behind = 0
     for _ in range(HOURS // 2):
