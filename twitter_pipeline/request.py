@@ -11,6 +11,8 @@ from typing import cast
 import orjson
 
 from twitter_pipeline.errors import InvalidRequest, Mistake
+from twitter_pipeline.months import Months
+from twitter_pipeline.words import Source
 
 USERNAME = re.compile(r"[A-Za-z0-9_]{1,15}")
 _LIMIT = re.compile(r"limit:([0-9]{1,9})")
@@ -28,14 +30,19 @@ EXAMPLE = [
 class FetchMode:
     """`full`: everything the API gives. `limit:N`: the newest N. `new`: what was written since the last fetch.
 
-    `sweep:DATE`, which cannot be asked for: the tweets of a UTC day, read again.
+    Two that a request cannot ask for: `sweep:DATE`, the tweets of a UTC day, read again; `months:FIRST..LAST`, what is
+    missing of these months, from a source where one is given.
     """
 
     limit: int | None = None
     only_new: bool = False
     swept_day: date | None = None
+    months: Months | None = None
+    source: Source = Source.AUTO
 
     def __str__(self) -> str:
+        if self.months is not None:
+            return f"months:{self.months}" + ("" if self.source is Source.AUTO else f" by {self.source}")
         if self.swept_day is not None:
             return f"sweep:{self.swept_day}"
         if self.only_new:

@@ -35,6 +35,7 @@ class FetchKind(StrEnum):
     INCREMENTAL = "incremental"
     BACKFILL = "backfill"
     RECONCILE = "reconcile"
+    IMPORT = "import"
 
 
 class RunStatus(StrEnum):
@@ -56,3 +57,22 @@ class AccountOutcome(StrEnum):
     UNAVAILABLE = "unavailable"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+
+
+class HoleCause(StrEnum):
+    """Why tweets of an account are missing."""
+
+    NOT_ASKED = "not_asked"
+    BEYOND_REACH = "beyond_reach"
+    CAPPED = "capped"
+    INTERRUPTED = "interrupted"
+    PROTECTED = "protected"
+    FAULT = "fault"
+
+
+class Source(StrEnum):
+    """Where a backfill reads from; AUTO is the archive search where a token may use it, else the timeline."""
+
+    AUTO = "auto"
+    SEARCH = "search"
+    TIMELINE = "timeline"

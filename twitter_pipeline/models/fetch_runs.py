@@ -7,7 +7,7 @@ from sqlalchemy import JSON, Double, ForeignKey, Identity, Index, Integer, Numer
 from sqlalchemy.orm import Mapped, mapped_column
 
 from twitter_pipeline.models.base import Base, enum_of
-from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
+from twitter_pipeline.words import AccountOutcome, FetchKind, HoleCause, RunStatus
 
 
 class FetchRun(Base):
@@ -65,3 +65,4 @@ class FetchRunAccount(Base):
     tweets_stored: Mapped[int | None]
     billed_posts: Mapped[int] = mapped_column(Integer, server_default="0")
     waited_s: Mapped[float] = mapped_column(Double, server_default="0")
+    cause: Mapped[HoleCause | None] = mapped_column(enum_of(HoleCause, "hole_cause"))

@@ -26,6 +26,7 @@ class UserState(Base):
     tracked_since: Mapped[datetime | None]
     covered: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE, server_default=text("'{}'"))
     unreachable: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE, server_default=text("'{}'"))
+    searched: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE, server_default=text("'{}'"))
     last_seen_id: Mapped[int | None] = mapped_column(Computed("upper(covered) - 1", persisted=True))
     last_polled_at: Mapped[datetime | None]
     next_poll_at: Mapped[datetime | None]
