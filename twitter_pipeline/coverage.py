@@ -138,13 +138,15 @@ class WalkEnd:
     A walk goes from the top down, so there is no hole above that it could have filled, and the count tells how much of
     the endpoint's reach is used up. `tweet_count` is the API's own count, None when unknown, and
     `stored_when_counted` are those of the stored tweets that were written when the API counted. `empty_before` counts
-    how often the same range was asked for already and came back empty.
+    how often the same range was asked for already and came back empty. `reach_known` is false where it is not known how
+    many tweets lie above that are not stored: the end may then be that of the timeline's reach.
     """
 
     stored_from_here: int
     stored_when_counted: int
     tweet_count: int | None
     empty_before: int = 0
+    reach_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +192,18 @@ def judge_page(
     proved there. `end` is needed when `has_next` is false.
     """
     inside = [each for each in ids if hole.lo <= each < upper]
+    if any(each < hole.lo for each in ids):
+        # The answer goes on below the hole, so it has shown all of it; an empty answer never raises the top.
+        is_empty_head = not inside and upper == BEYOND_ALL_IDS
+        newest = max(inside, default=upper)
+        return PageVerdict(proved=None if is_empty_head else _settled(hole.lo, upper, newest, settled_below))
     if has_next:
         return PageVerdict(proved=_settled(min(inside), upper, max(inside), settled_below) if inside else None)
     if end is None:
         raise ValueError("the last page of a walk is judged with what is known of its end")
     if inside:
         return _judge_last_page(hole, upper, min(inside), max(inside), settled_below, end)
-    return _judge_empty_end(hole, upper, settled_below, end, witnessed=any(each < hole.lo for each in ids))
+    return _judge_empty_end(hole, upper, settled_below, end)
 
 
 def _settled(lo: int, upper: int, newest: int, settled_below: int) -> IdRange | None:
@@ -212,25 +219,23 @@ def _judge_last_page(
     read = _settled(lowest, upper, newest, settled_below)
     if end.stored_from_here >= CLEARLY_WITHIN_REACH:
         return PageVerdict(proved=read, unreachable=IdRange(hole.lo, lowest) if hole.lo < lowest else None)
-    if hole.lo == LOWEST_ID and not _count_agrees(end):
+    if not end.reach_known or (hole.lo == LOWEST_ID and not _count_agrees(end)):
         # The rest stays a hole: the next request asks below this page, and finds more or an empty answer twice.
         return PageVerdict(proved=read)
     return PageVerdict(proved=_settled(hole.lo, upper, newest, settled_below))
 
 
-def _judge_empty_end(hole: IdRange, upper: int, settled_below: int, end: WalkEnd, *, witnessed: bool) -> PageVerdict:
+def _judge_empty_end(hole: IdRange, upper: int, settled_below: int, end: WalkEnd) -> PageVerdict:
     if upper == BEYOND_ALL_IDS:
         return PageVerdict()  # an empty answer never raises the top
     rest = IdRange(hole.lo, upper)
-    if witnessed:
-        return PageVerdict(proved=rest.clipped(hi=settled_below))
     beyond_reach = end.stored_from_here >= CLEARLY_WITHIN_REACH
     by_count = hole.lo == LOWEST_ID and not beyond_reach
     if end.empty_before + 1 < (2 if by_count else EMPTY_ANSWERS_BELIEVED):
         return PageVerdict(ask_again=True)
     if beyond_reach:
         return PageVerdict(unreachable=rest)
-    if by_count and not _count_agrees(end):
+    if not end.reach_known or (by_count and not _count_agrees(end)):
         return PageVerdict()  # X counts more than it gave: the rest stays a hole, and the next run asks again
     return PageVerdict(proved=rest.clipped(hi=settled_below))
 

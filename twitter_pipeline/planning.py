@@ -7,10 +7,11 @@ stored.
 
 import heapq
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twitter_pipeline.coverage import (
     BEYOND_ALL_IDS,
+    CLEARLY_WITHIN_REACH,
     LOWEST_ID,
     REACH,
     Coverage,
@@ -37,7 +38,7 @@ class TimelineRequest:
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """What is stored of one account.
+    """What is stored of one account: `covered` as its timeline serves it, `searched` as the archive search shows it.
 
     `count_from(id)` tells how many of its tweets with that id or a higher one are stored, `witness_below(id)` names a
     stored tweet a little below that id: the fifth from there, so that one that was deleted since does not matter; None
@@ -48,6 +49,12 @@ class AccountState:
     unreachable: Coverage
     count_from: Callable[[int], int]
     witness_below: Callable[[int], int | None]
+    searched: Coverage = field(default_factory=Coverage)
+
+    @property
+    def kept(self) -> Coverage:
+        """The ids that are no hole."""
+        return self.covered | self.searched if self.searched else self.covered
 
 
 def page_size_for(wanted: int | None, *, page_size: int) -> int:
@@ -68,7 +75,9 @@ class Walk:
     """One account's walk: the head first, then each hole from the top down, until the mode is satisfied.
 
     `tweet_count` is X's own count, None when unknown, of the tweets with ids below `counted_below`. What lies below
-    `floor` is not asked for: a watch wants what is new, not the history.
+    `floor` is not asked for: a watch wants what is new, not the history. With a `ceiling` nothing is asked for from it
+    on, and there is no head: a backfill wants some months. How many tweets lie above is not known then, so that an end
+    may be that of the timeline's reach: it is believed when tweets from below the hole are shown too.
 
     Use it in turns: `next_request(state)`, then `judge(...)` of the answer with the same state, then store the page
     and what the verdict proves in one transaction, and go on with the new state.
@@ -79,14 +88,25 @@ class Walk:
     tweet_count: int | None
     counted_below: int = BEYOND_ALL_IDS
     floor: int = LOWEST_ID
+    ceiling: int = BEYOND_ALL_IDS
     _hole: IdRange | None = None
     _upper: int = BEYOND_ALL_IDS
     _token: str | None = None
     _head_asked: bool = False
     _empty_answers: int = 0
     _empty_heads: int = 0
+    _wants_witness: bool = False
     _goes_round: bool = False
     _ended_short: bool = False
+    _holes_below: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._head_asked = self._has_ceiling
+        self._holes_below = self.ceiling
+
+    @property
+    def _has_ceiling(self) -> bool:
+        return self.ceiling < BEYOND_ALL_IDS
 
     @property
     def rest(self) -> IdRange | None:
@@ -119,7 +139,7 @@ class Walk:
             return None
         lowest = self._lowest_to_ask_for(self._hole, state)
         return TimelineRequest(
-            max_results=page_size_for(missing, page_size=self.page_size),
+            max_results=SMALLEST_PAGE if self._wants_witness else page_size_for(missing, page_size=self.page_size),
             since_id=lowest - 1 if lowest > LOWEST_ID else None,
             until_id=self._hole.hi if self._hole.hi < BEYOND_ALL_IDS else None,
             pagination_token=self._token,
@@ -145,7 +165,10 @@ class Walk:
             settled_below=settled_below,
             end=None if next_token is not None else self._end(state, inside),
         )
-        self._move_on(hole, verdict, lowest=min(inside, default=None), next_token=next_token, state=state)
+        lowest = min(inside, default=None)
+        if any(each < hole.lo for each in ids):
+            lowest, next_token = hole.lo, None  # the answer goes on below the hole, which is done
+        self._move_on(hole, verdict, lowest=lowest, next_token=next_token, state=state)
         return verdict
 
     def _missing(self, state: AccountState) -> int | None:
@@ -160,26 +183,33 @@ class Walk:
         """The lowest id down to which the newest tweets lie in one piece."""
         if self._hole is not None and self._hole.hi == BEYOND_ALL_IDS:
             return self._upper
-        return state.covered.ranges[-1].lo if state.covered else BEYOND_ALL_IDS
+        return state.kept.ranges[-1].lo if state.kept else BEYOND_ALL_IDS
 
     def _taken_over(self, state: AccountState) -> bool:
         """Whether another run has stored what lies right below, so that the page token would buy it twice."""
-        return self._token is not None and (self._upper - 1) in state.covered
+        return self._token is not None and (self._upper - 1) in state.kept
 
     def _lowest_to_ask_for(self, hole: IdRange, state: AccountState) -> int:
-        """Where a page ends at the bottom: with the hole, or with a witness below it after an empty answer."""
-        witness = state.witness_below(hole.lo) if self._empty_answers and hole.lo > LOWEST_ID else None
-        return hole.lo if witness is None else witness
+        """Where a page ends at the bottom: with the hole, or with a witness below it where one is needed."""
+        if hole.lo == LOWEST_ID or not (self._empty_answers or self._wants_witness):
+            return hole.lo
+        witness = state.witness_below(hole.lo)
+        if witness is None:
+            return LOWEST_ID if self._wants_witness else hole.lo
+        return witness
 
     def _next_hole(self, state: AccountState) -> IdRange | None:
-        top = state.covered.top
+        kept = state.kept
+        top = kept.top
         if not self._head_asked:
             return IdRange(max(top or LOWEST_ID, self.floor), BEYOND_ALL_IDS)
+        if self._has_ceiling:
+            top = self._holes_below
         if top is None or top <= self.floor:
             return None
-        if self.mode.limit is not None and (state.covered.ranges[-1].lo - 1) in state.unreachable:
+        if self.mode.limit is not None and kept and (kept.ranges[-1].lo - 1) in state.unreachable:
             return None  # the newest tweets end there: more would not lie in one piece with them
-        holes = (state.covered | state.unreachable).gaps(IdRange(self.floor, top))
+        holes = (kept | state.unreachable).gaps(IdRange(self.floor, top))
         return holes[-1] if holes else None
 
     def _start(self, hole: IdRange | None) -> None:
@@ -187,6 +217,7 @@ class Walk:
         self._upper = hole.hi if hole else BEYOND_ALL_IDS
         self._token = None
         self._empty_answers = 0
+        self._wants_witness = False
 
     def _end(self, state: AccountState, inside: Collection[int]) -> WalkEnd:
         stored = state.count_from(self._upper)
@@ -199,7 +230,14 @@ class Walk:
             stored_when_counted=stored + len(inside) - newer,
             tweet_count=self.tweet_count,
             empty_before=self._empty_answers,
+            reach_known=self._reach_is_known,
         )
+
+    @property
+    def _reach_is_known(self) -> bool:
+        """Whether an end can be told from that of the timeline's reach by what is stored."""
+        is_small = self.tweet_count is not None and self.tweet_count < CLEARLY_WITHIN_REACH
+        return is_small or not self._has_ceiling
 
     def _move_on(
         self, hole: IdRange, verdict: PageVerdict, *, lowest: int | None, next_token: str | None, state: AccountState
@@ -226,6 +264,21 @@ class Walk:
             self._hole = IdRange(hole.lo, self._upper)
         elif self._token is None:
             self._hole = None
+        if self._has_ceiling:
+            self._seek_witness(hole, verdict, is_empty=nothing_came)
+
+    def _seek_witness(self, hole: IdRange, verdict: PageVerdict, *, is_empty: bool) -> None:
+        """Go on with what is left of a hole, or below it; where the end is unsure, with a few tweets from below it."""
+        left = hole.clipped(hi=self._upper)
+        is_done = verdict.unreachable is not None or (verdict.proved is not None and verdict.proved.lo <= hole.lo)
+        if self._token is not None and not self._wants_witness:
+            return
+        if is_done or left is None:
+            self._holes_below = hole.lo
+            return
+        # Tweets came where the end was thought to be: they are followed down in whole pages again.
+        self._hole, self._token = left, None
+        self._wants_witness = not self._reach_is_known and (is_empty or not self._wants_witness)
 
 
 def floor_of_new(covered: Coverage, watched_from: int | None) -> int | None:
@@ -264,7 +317,7 @@ def deal_batches(pages: Sequence[int], *, per_batch: int) -> list[list[int]]:
 
 def expected_pages(mode: FetchMode, tweet_count: int | None, *, page_size: int) -> int:
     """Estimate how many calls an account takes that nothing is stored of; at least one."""
-    if mode.only_new or mode.swept_day is not None:
+    if mode.only_new or mode.swept_day is not None or mode.months is not None:
         return 1
     tweets = min(REACH, REACH if tweet_count is None else tweet_count, REACH if mode.limit is None else mode.limit)
     return max(1, -(-tweets // page_size))

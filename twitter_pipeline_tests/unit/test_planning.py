@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twitter_pipeline.coverage import Coverage, IdRange
-from twitter_pipeline.planning import TimelineRequest, deal_batches, expected_pages, page_size_for
+from twitter_pipeline.coverage import CLEARLY_WITHIN_REACH, LOWEST_ID, REACH, Coverage, IdRange
+from twitter_pipeline.planning import SMALLEST_PAGE, TimelineRequest, deal_batches, expected_pages, page_size_for
 from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline_tests.unit.timeline_model import NOW, Interrupted, Store, Timeline, ids_of, kill_at, run
 
 COUNTS = st.integers(0, 400)
 SEEDS = st.integers(0, 10_000)
+HOOKS = st.sampled_from(["before_call", "before_save"])
 MODES = st.one_of(st.just(FULL), st.builds(FetchMode, st.integers(1, 300)))
 
 
@@ -322,6 +323,79 @@ def test_two_walks_over_one_account_end_in_the_same_state_as_one(seed: int, turn
     run(timeline, store, before_save=other_runs_too)
 
     assert (store.ids, store.covered) == (alone.ids, alone.covered)
+
+
+def test_a_span_in_the_middle_of_a_timeline_is_read_and_a_few_tweets_below_it_as_proof() -> None:
+    timeline, store = Timeline(ids_of(3_500)), Store()
+    span = IdRange(timeline.ids[300] - 100, timeline.ids[100])
+
+    run(timeline, store, span=span)
+
+    assert store.covered == Coverage((span,))
+    assert store.ids >= {each for each in timeline.ids if each in span}
+    assert sum(each not in span for each in store.ids) == SMALLEST_PAGE
+    assert timeline.calls == 200 // 50 + 1
+
+
+def test_a_span_that_the_timeline_does_not_reach_stays_a_hole() -> None:
+    timeline, store = Timeline(ids_of(5_000)), Store()
+    span = IdRange(timeline.ids[4_000], timeline.ids[3_900])
+
+    walk = run(timeline, store, span=span)
+
+    assert walk.ended_short
+    assert (store.covered, store.unreachable, store.ids) == (Coverage(), Coverage(), set())
+
+
+def test_a_span_that_the_timeline_reaches_in_part_is_covered_in_part() -> None:
+    timeline, store = Timeline(ids_of(5_000)), Store()
+    span = IdRange(timeline.ids[3_300], timeline.ids[3_100])
+
+    walk = run(timeline, store, span=span)
+
+    assert walk.ended_short
+    assert store.covered == Coverage((IdRange(timeline.ids[REACH - 1], span.hi),))
+
+
+def test_what_the_archive_search_has_filled_is_not_read_again() -> None:
+    timeline, store = Timeline(ids_of(300)), Store()
+    store.searched = Coverage((IdRange(timeline.ids[200], timeline.ids[100]),))
+    store.ids = {each for each in timeline.ids if each in store.searched}
+
+    run(timeline, store)
+
+    assert [each for each in timeline.billed if each in store.searched] == []
+    assert store.covered | store.searched == Coverage((IdRange(LOWEST_ID, timeline.ids[0] + 1),))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    tweets=st.sampled_from([0, 3, 100, 700, 2_900, 3_300, 4_000]),
+    bounds=st.lists(st.integers(0, 4_100), min_size=2, max_size=2, unique=True).map(sorted),
+    kills=st.lists(st.integers(0, 12), max_size=4),
+    stored=st.lists(st.integers(0, 4_000), max_size=6),
+    seed=SEEDS,
+    data=st.data(),
+)
+def test_a_span_is_whole_or_said_not_to_be_and_never_claimed_where_the_timeline_ends(
+    tweets: int, bounds: list[int], kills: list[int], stored: list[int], seed: int, data: st.DataObject
+) -> None:
+    places = ids_of(4_101)
+    timeline = Timeline(places[:tweets], Random(seed), short_pages=0.2, empty_pages=0.1)
+    store = Store(ids={timeline.ids[each] for each in stored if each < tweets})
+    span = IdRange(places[bounds[1]], places[bounds[0]])
+    for kill in kills:
+        with suppress(Interrupted):
+            run(timeline, store, span=span, **{data.draw(HOOKS): kill_at([kill])})
+    walk = run(timeline, store, span=span)
+
+    assert {each for each in timeline.ids if each in store.covered} <= store.ids
+    assert {each for each in timeline.served if each in span} <= store.ids
+    assert not any(each in store.unreachable for each in timeline.served)
+    if tweets < CLEARLY_WITHIN_REACH or any(each < span.lo for each in timeline.served):
+        assert store.covered.gaps(span) == ()
+    else:
+        assert walk.ended_short or store.unreachable
 
 
 @given(wanted=st.integers(1, 1000), page_size=st.integers(10, 100))

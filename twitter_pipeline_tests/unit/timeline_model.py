@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, REACH, Coverage, id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, EVERYTHING, REACH, Coverage, IdRange, id_at
 from twitter_pipeline.planning import AccountState, TimelineRequest, Walk
 from twitter_pipeline.request import FULL, FetchMode
 
@@ -62,6 +62,7 @@ class Store:
     ids: set[int] = field(default_factory=set)
     covered: Coverage = field(default_factory=Coverage)
     unreachable: Coverage = field(default_factory=Coverage)
+    searched: Coverage = field(default_factory=Coverage)
 
     def state(self) -> AccountState:
         return AccountState(
@@ -69,6 +70,7 @@ class Store:
             self.unreachable,
             lambda lo: sum(1 for each in self.ids if each >= lo),
             lambda hi: min(sorted((each for each in self.ids if each < hi), reverse=True)[:5], default=None),
+            self.searched,
         )
 
     def assert_true_to(self, timeline: Timeline) -> None:
@@ -84,11 +86,13 @@ def run(
     page_size: int = 50,
     tweet_count: int | None = None,
     counted_below: int = BEYOND_ALL_IDS,
+    span: IdRange = EVERYTHING,
     now: datetime = NOW,
     before_call: Callable[[int], None] = lambda _: None,
     before_save: Callable[[int], None] = lambda _: None,
 ) -> Walk:
-    walk = Walk(mode, page_size, len(timeline.ids) if tweet_count is None else tweet_count, counted_below)
+    count = len(timeline.ids) if tweet_count is None else tweet_count
+    walk = Walk(mode, page_size, count, counted_below, floor=span.lo, ceiling=span.hi)
     for turn in range(20_000):
         state = store.state()
         request = walk.next_request(state)
