@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import calls, delays, growth, limits, load, overhead, polls, watching
+from benchmarks import backfills, calls, days, delays, exchange, growth, limits, load, overhead, polls, share, watching
 from benchmarks.place import Place, Unusable, benchmark_place
 from benchmarks.printing import machine
 
@@ -22,6 +22,10 @@ def main() -> int:
         "watching": watching.run,
         "polls": polls.run,
         "delays": delays.run,
+        "days": days.run,
+        "backfills": backfills.run,
+        "exchange": exchange.run,
+        "share": share.run,
     }
     chosen = [options.name] if options.name else list(all_of_them)
     print(machine(), flush=True)
@@ -52,7 +56,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "name",
         nargs="?",
-        choices=("calls", "load", "overhead", "limits", "growth", "watching", "polls", "delays"),
+        choices=(
+            "calls",
+            "load",
+            "overhead",
+            "limits",
+            "growth",
+            "watching",
+            "polls",
+            "delays",
+            "days",
+            "backfills",
+            "exchange",
+            "share",
+        ),
         help="default: all of them",
     )
     parser.add_argument("--accounts", type=int, default=100, metavar="N", help="load: accounts of 3,200 tweets")

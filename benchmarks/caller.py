@@ -1,4 +1,4 @@
-"""A process that calls one timeline for as long as it is left: `python -m benchmarks.caller USER_ID`.
+"""A process that calls one timeline for as long as it is left: `python -m benchmarks.caller USER_ID SHARE`.
 
 Its settings are the environment's. It says when it is ready and ends when its standard input does.
 """
@@ -24,7 +24,9 @@ def main() -> None:
     user_id, settings, stop = int(sys.argv[1]), load_settings(os.environ), threading.Event()
     database = Database(settings.database_url or "", pool_size=THREADS)
     with XApiClient(settings.api_url, max_connections=THREADS) as client:
-        pool = TokenPool(database, settings.bearer_tokens, lease_s=client.longest_call_s, stop=stop)
+        pool = TokenPool(
+            database, settings.bearer_tokens, lease_s=client.longest_call_s, share=float(sys.argv[2]), stop=stop
+        )
         api = XApi(client, pool, stop=stop)
         threads = [threading.Thread(target=_call, args=(api, user_id, stop)) for _ in range(THREADS)]
         for thread in threads:

@@ -151,6 +151,24 @@ def run(place: Place) -> list[str]:
     return sheet.misses
 
 
+@contextmanager
+def caller(environment: dict[str, str], user_id: str, *, share: float = 1.0) -> Generator[subprocess.Popen[bytes]]:
+    """Start a process that calls a timeline for as long as the context lasts, and wait until it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.caller", user_id, str(share)],
+        cwd=PROJECT_DIR,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        if process.stdout is not None:
+            process.stdout.readline()
+        yield process
+    finally:
+        process.communicate()
+
+
 def _play(place: Place, url: str, scenario: Scenario) -> Outcome:
     world = World(1, accounts=[AccountSpec("busy", tweets=50, last_tweet_at=time.time() - 86_400)])
     user = world.user("busy")
@@ -170,7 +188,7 @@ def _play(place: Place, url: str, scenario: Scenario) -> Outcome:
             **{f"TWITTER_BEARER_{each}": f"sandbox-token-{each}" for each in range(1, TOKENS + 1)},
         )
         first = PROCESSES - scenario.deaths
-        callers = [cleanup.enter_context(_caller(environment, user_id)) for _ in range(first)]
+        callers = [cleanup.enter_context(caller(environment, user_id)) for _ in range(first)]
         began = time.time()
         if foreign.share:
             thread = threading.Thread(target=foreign.work, args=(f"/2/users/{user_id}/tweets", stop))
@@ -179,31 +197,14 @@ def _play(place: Place, url: str, scenario: Scenario) -> Outcome:
             cleanup.callback(stop.set)
         _wait_windows(2)
         if scenario.deaths:
-            cleanup.enter_context(_caller(environment, user_id))
+            cleanup.enter_context(caller(environment, user_id))
             _wait_windows(1)
             callers[0].kill()
-            cleanup.enter_context(_caller(environment, user_id))
+            cleanup.enter_context(caller(environment, user_id))
         _wait_windows(WINDOWS + 1 - 2 - scenario.deaths)
         ended = time.time()
         refused, avoidable = _refusals(url, scenario, foreign)
     return Outcome(*_usage(api, scenario, began, ended), refused, avoidable)
-
-
-@contextmanager
-def _caller(environment: dict[str, str], user_id: str) -> Generator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.caller", user_id],
-        cwd=PROJECT_DIR,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        if process.stdout is not None:
-            process.stdout.readline()
-        yield process
-    finally:
-        process.communicate()
 
 
 def _wait_windows(count: int) -> None:

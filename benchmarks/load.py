@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.afternoon import api, pages_of, user_ids_of
-from benchmarks.place import Ended, Place, Sandbox, connected
+from benchmarks.place import Ended, Place, Sandbox, Unusable, connected
 from benchmarks.printing import Sheet, shown
+from twitter_pipeline.orchestration.reports import describe_run
+from twitter_pipeline.orchestration.run_pages import charts_of
+from twitter_pipeline.prices import Prices
 from twitter_pipeline.settings import PROJECT_DIR
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import load_run
 
 TWEETS = 3_200
 PAGE_BYTES = 100_000
@@ -21,6 +26,9 @@ OF_COPY = 0.5
 PEAK_MB = 300.0
 GROWTH = 1.15
 """Four times the tweets may take so much more memory: what differs between two runs of the same."""
+
+SUMMARY = 0.02
+"""What a run says of itself on its page may take so much of its time."""
 
 LIMIT_S = 300.0
 
@@ -60,6 +68,7 @@ def run(place: Place, *, accounts: int) -> list[str]:
         rows = place.folder / "rows.copy"
         with place.database("load") as url:
             whole, ended = _job(place, url, sandbox, names)
+            described_s, page_s = _summary(url)
             _copy_out(url, rows)
         with place.database("floor") as url:
             floor = _floor(url, rows, whole.tweets)
@@ -68,6 +77,9 @@ def run(place: Place, *, accounts: int) -> list[str]:
             afternoon, fetch_s = _afternoon(place, url, sandbox, names)
     _show(sheet, quarter, whole, floor, afternoon, fetch_s, ended)
     _judge(sheet, accounts, quarter, whole, floor, afternoon)
+    sheet.say(f"\n  The run's last entry, with charts, took {page_s:.2f} s after it, in the process of the sensors.")
+    share = described_s / whole.seconds
+    sheet.judge("the summary, of the run's time", f"{share:.2%}", f"under {SUMMARY:.0%}", ok=share < SUMMARY)
     return sheet.misses
 
 
@@ -93,6 +105,23 @@ def _job(place: Place, url: str, sandbox: Sandbox, names: Sequence[str]) -> tupl
     with connected(url) as connection:
         seconds, _, tweets = connection.execute(MEASURED).fetchone() or (0.0, 0, 0)
     return Measured(tweets, seconds, max(ended.peaks_mb)), ended
+
+
+def _summary(url: str) -> tuple[float, float]:
+    """Describe the only run again; give what that took, as in its last step, and what its charts took."""
+    database = Database(url, pool_size=1)
+    try:
+        run_id = database.execute("SELECT max(id) FROM fetch_runs")[0][0]
+        began = time.monotonic()
+        report = load_run(database, run_id=run_id)
+        if report is None:
+            raise Unusable("the run has no row")
+        describe_run(report, database, Prices())
+        described = time.monotonic()
+        charts_of(database, run_id)
+        return described - began, time.monotonic() - described
+    finally:
+        database.close()
 
 
 def _copy_out(url: str, rows: Path) -> None:

@@ -48,11 +48,26 @@ class Absence:
 
 @dataclass(slots=True)
 class Resolution:
-    """What became of the names of a request; `calls` are the look-ups that were sent."""
+    """What became of the names of a request.
+
+    `calls` are the look-ups that were sent, for `looked_up` names, of which X bills `billed_users` profiles.
+    """
 
     accounts: list[Account] = field(default_factory=list[Account])
     absences: list[Absence] = field(default_factory=list[Absence])
     calls: int = 0
+    looked_up: int = 0
+    billed_users: int = 0
+
+
+def age_that_serves(requests: Sequence[FetchRequest], *, profile_max_age: timedelta) -> timedelta:
+    """Return how old a profile may be to serve a request without being looked up again.
+
+    For a backfill a day at most: a search shows nothing of an account that was protected or suspended since, as if it
+    had written nothing.
+    """
+    is_backfill = any(request.fetch_mode.months is not None for request in requests)
+    return min(profile_max_age, timedelta(days=1)) if is_backfill else profile_max_age
 
 
 class Resolver:
@@ -84,12 +99,26 @@ class Resolver:
                 resolution.accounts.append(Account(request, user.id, user.tweet_count, user.profile_read_at))
             else:
                 unknown.append(request)
+        resolution.looked_up = len(unknown)
         missing: list[tuple[FetchRequest, KnownUser]] = []
         for chunk in chunks(unknown, NAMES_PER_CALL):
             missing.extend(self._look_up_names(chunk, known, resolution))
         for chunk in chunks(missing, NAMES_PER_CALL):
             self._look_up_ids(chunk, resolution)
         return resolution
+
+    def calls_for(self, requests: Sequence[FetchRequest]) -> int:
+        """Return how many look-ups resolving these names takes now."""
+        known = find_users(self._database, [request.username for request in requests])
+        found = [known.get(request.username) for request in requests]
+        unknown = [user for user in found if user is None or not self._serves(user)]
+        # X is asked by id for those of our accounts that it does not know by this name.
+        by_id = [
+            user
+            for user in unknown
+            if user is not None and (user.is_former_name or user.availability is Availability.NOT_FOUND)
+        ]
+        return sum(-(-len(users) // NAMES_PER_CALL) for users in (unknown, by_id))
 
     def _serves(self, user: KnownUser) -> bool:
         is_fresh = user.profile_read_at is not None and user.profile_read_at > self._fresh_since
@@ -157,6 +186,7 @@ class Resolver:
             resolution.absences.extend(Absence(request, str(error), None) for request in requests)
             return None
         resolution.calls += reply.calls
+        resolution.billed_users += sum(user.id not in self._read_today for user in reply.value.users)
         save_users(self._database, reply.value.users, read_at=self._now)
         return reply.value
 

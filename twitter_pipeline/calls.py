@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
+from twitter_pipeline.budgets import Cost
 from twitter_pipeline.errors import (
     ApiError,
     BadRequest,
@@ -105,6 +106,7 @@ class XApi:
             Endpoint.USERS_BY,
             lambda token: self._client.fetch_users_by_usernames(usernames, bearer_token=token),
             lambda answer: (len(answer.users), 0, _billed_users(answer, read_today)),
+            most=Cost(users=len(usernames)),
             fetch_run_id=fetch_run_id,
         )
 
@@ -116,6 +118,7 @@ class XApi:
             Endpoint.USERS,
             lambda token: self._client.fetch_users(user_ids, bearer_token=token),
             lambda answer: (len(answer.users), 0, _billed_users(answer, read_today)),
+            most=Cost(users=sum(user_id not in read_today for user_id in user_ids)),
             fetch_run_id=fetch_run_id,
         )
 
@@ -135,6 +138,7 @@ class XApi:
             ),
             # Posts that were read before on the same UTC day are free; the page's transaction takes them off the bill.
             lambda page: (len(page.tweets), len(page.tweets), 0),
+            most=Cost(posts=request.max_results),
             user_id=user_id,
             fetch_run_id=fetch_run_id,
         )
@@ -147,6 +151,7 @@ class XApi:
             Endpoint.TWEETS,
             lambda token: self._client.fetch_tweets(tweet_ids, bearer_token=token),
             lambda page: (len(page.tweets), sum(tweet.id not in read_today for tweet in page.tweets), 0),
+            most=Cost(posts=sum(tweet_id not in read_today for tweet_id in tweet_ids)),
             user_id=user_id,
             fetch_run_id=fetch_run_id,
         )
@@ -154,13 +159,42 @@ class XApi:
     def search_recent(
         self, query: str, *, max_results: int, since_id: int, fetch_run_id: int | None
     ) -> Reply[TweetsPage]:
-        """Search the last seven days for one page, newest first; what it shows is put on the bill as it is stored."""
+        """Search the last seven days for one page, newest first."""
         return self._call(
             Endpoint.SEARCH_RECENT,
             lambda token: self._client.search_recent(
                 query, bearer_token=token, max_results=max_results, since_id=since_id
             ),
-            lambda _: (0, 0, 0),
+            # As of a timeline's page.
+            lambda page: (len(page.tweets), len(page.tweets), 0),
+            most=Cost(posts=max_results),
+            fetch_run_id=fetch_run_id,
+        )
+
+    def search_all(
+        self,
+        query: str,
+        *,
+        max_results: int,
+        start_time: datetime,
+        end_time: datetime,
+        next_token: str | None,
+        fetch_run_id: int | None,
+    ) -> Reply[TweetsPage]:
+        """Search the archive for one page, newest first."""
+        return self._call(
+            Endpoint.SEARCH_ALL,
+            lambda token: self._client.search_all(
+                query,
+                bearer_token=token,
+                max_results=max_results,
+                start_time=start_time,
+                end_time=end_time,
+                next_token=next_token,
+            ),
+            # As of a timeline's page.
+            lambda page: (len(page.tweets), len(page.tweets), 0),
+            most=Cost(posts=max_results),
             fetch_run_id=fetch_run_id,
         )
 
@@ -170,6 +204,7 @@ class XApi:
             Endpoint.STREAM_RULES,
             lambda token: self._client.fetch_stream_rules(bearer_token=token, pagination_token=pagination_token),
             _not_billed,
+            most=Cost(),
             fetch_run_id=None,
         ).value
 
@@ -179,6 +214,7 @@ class XApi:
             Endpoint.CHANGE_STREAM_RULES,
             lambda token: self._client.add_stream_rules(rules, bearer_token=token),
             _not_billed,
+            most=Cost(),
             fetch_run_id=None,
         ).value
 
@@ -188,6 +224,7 @@ class XApi:
             Endpoint.CHANGE_STREAM_RULES,
             lambda token: self._client.delete_stream_rules(rule_ids, bearer_token=token),
             _not_billed,
+            most=Cost(),
             fetch_run_id=None,
         ).value
 
@@ -197,12 +234,13 @@ class XApi:
         send: Callable[[BearerToken], Answer[T]],
         measure: Callable[[T], tuple[int, int, int]],
         *,
+        most: Cost,
         fetch_run_id: int | None,
         user_id: int | None = None,
     ) -> Reply[T]:
         effort = _Effort()
         while True:
-            grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id)
+            grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id, most=most)
             effort.calls += 1
             effort.waited_s += grant.waited_s
             try:

@@ -1,26 +1,34 @@
 """Which accounts have something new, asked many at a time: a hint, which the timeline confirms."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from typing import Final
+from typing import Final, TypeVar
 
 from twitter_pipeline.accounts import Account
 from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
 from twitter_pipeline.coverage import id_at
-from twitter_pipeline.errors import ApiError
+from twitter_pipeline.errors import ApiError, NoTokenAvailable
 from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.stream import save_streamed
 from twitter_pipeline.store.users import load_last_polled, load_last_seen, load_with_holes, note_polled, save_users
-from twitter_pipeline.store.watch import load_outlook
+from twitter_pipeline.store.watch import load_outlook, load_refused
 from twitter_pipeline.store.windows import load_windows
 from twitter_pipeline.stream_rules import pack, value_of
 from twitter_pipeline.x_api.client import IDS_PER_CALL
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.parsing import Tweet, TweetsPage
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 WINDOWS_PER_HOUR: Final = 4
 """X's windows last 15 minutes."""
@@ -34,6 +42,9 @@ shows again on the same UTC day is not billed again."""
 
 SHOWN_PER_SEARCH: Final = 10
 """The fewest a search can be asked for: each post that it shows is billed, and one of an account is hint enough."""
+
+REFUSED_FOR: Final = timedelta(hours=1)
+"""So long an endpoint counts as closed after X has refused it to every token; then it is asked again."""
 
 # "from:" and " OR " around the longest name.
 _LONGEST_TERM: Final = 24
@@ -74,9 +85,18 @@ def choose_detection(*, accounts: int, polls_per_hour: float, calls_per_hour: Ma
 
 
 def current_detection(database: Database, settings: Settings) -> Detection:
-    """Return the detection that is set, or for `auto` the one that the watch list and the limits seen call for."""
-    if settings.watch_detection is not Detection.AUTO:
-        return settings.watch_detection
+    """Return the detection that is set, or for `auto` the one that the watch list and the limits seen call for.
+
+    While X refuses to every token what the detection asks, that is `timeline`.
+    """
+    detection = settings.watch_detection
+    if detection is Detection.AUTO:
+        detection = _chosen_detection(database, settings)
+    closed = detection is not Detection.TIMELINE and _is_closed(database, settings, endpoint_of(detection))
+    return Detection.TIMELINE if closed else detection
+
+
+def _chosen_detection(database: Database, settings: Settings) -> Detection:
     accounts = load_outlook(database).tracked
     # No account is polled more often than every shortest interval, whatever the budget.
     most = accounts * (timedelta(hours=1) / settings.watch_shortest)
@@ -103,134 +123,158 @@ def endpoint_of(detection: Detection) -> Endpoint:
     return _ENDPOINTS[detection]
 
 
-def detect(
-    api: XApi, database: Database, accounts: Sequence[Account], *, settings: Settings, fetch_run_id: int
-) -> Detected:
-    """Tell apart which accounts may have news, by the detection that is set; the timeline is asked of them all.
+class Detector:
+    """Tells which accounts of a run may have news; looks at them side by side, in threads.
 
-    Of which something is missing that a poll has left out, it is still news. NoTokenAvailable is raised.
+    Setting `stop` ends the look with Interrupted; it is set here when the thread that waits is interrupted.
     """
-    detection = current_detection(database, settings)
-    if detection is Detection.TIMELINE:
-        return Detected(news=list(accounts))
-    with_holes = load_with_holes(database, [account.user_id for account in accounts])
-    asked = [account for account in accounts if account.user_id not in with_holes]
-    if detection is Detection.USERS:
-        detected = detect_by_users(api, database, asked, fetch_run_id=fetch_run_id)
-    else:
-        detected = detect_by_search(api, database, asked, settings=settings, fetch_run_id=fetch_run_id)
-    missing = [account for account in accounts if account.user_id in with_holes]
-    return Detected(missing + detected.news, detected.quiet)
+
+    def __init__(
+        self, api: XApi, database: Database, *, settings: Settings, fetch_run_id: int, stop: threading.Event
+    ) -> None:
+        self._api = api
+        self._database = database
+        self._settings = settings
+        self._fetch_run_id = fetch_run_id
+        self._stop = stop
+
+    def detect(self, accounts: Sequence[Account]) -> Detected:
+        """Tell apart which accounts may have news, by the detection that is in use; the timeline is asked of them all.
+
+        Of which something is missing that a poll has left out, it is still news. Where no token may ask what the
+        detection asks, all may have news: the timelines are asked instead.
+        """
+        detection = current_detection(self._database, self._settings)
+        if detection is Detection.TIMELINE:
+            return Detected(news=list(accounts))
+        with_holes = load_with_holes(self._database, [account.user_id for account in accounts])
+        asked = [account for account in accounts if account.user_id not in with_holes]
+        try:
+            quiet = self._quiet_by_users(asked) if detection is Detection.USERS else self._quiet_by_search(asked)
+        except NoTokenAvailable:
+            endpoint = endpoint_of(detection)
+            logger.warning("No token can call %s to detect news; the timelines are asked instead", endpoint)
+            quiet = set[int]()
+        return Detected(
+            news=[account for account in accounts if account.user_id not in quiet],
+            quiet=[account for account in accounts if account.user_id in quiet],
+        )
+
+    def _quiet_by_users(self, accounts: Sequence[Account]) -> set[int]:
+        """Look accounts up by id, 100 a call, and compare X's `most_recent_tweet_id` with what is stored.
+
+        X bills each user once a UTC day (docs.x.com, pricing). What was not answered, because a look-up failed or X
+        does not show the account any more, may have news: the timeline tells. NoTokenAvailable is raised.
+        """
+        seen = load_last_seen(self._database, [account.user_id for account in accounts])
+        newest: dict[int, int | None] = {}
+        for found in self._side_by_side(self._newest_ids, chunks(accounts, IDS_PER_CALL)):
+            newest |= found
+        quiet = {user_id for user_id, newest_id in newest.items() if (newest_id or 0) <= seen.get(user_id, 0)}
+        note_polled(self._database, list(quiet), at=datetime.now(UTC))
+        return quiet
+
+    def _quiet_by_search(self, accounts: Sequence[Account]) -> set[int]:
+        """Search for what accounts wrote since they were last looked at, as many a call as the query has room for.
+
+        Who was looked at at about the same time shares a query, so that it shows little but news. What it shows is
+        stored, as what the stream brings. It may miss retweets, which X's index leaves out, and accounts that were
+        renamed. Those that were not looked at within the search's reach may have news, and so may all of a query that
+        failed or has more to show: the timeline tells. NoTokenAvailable is raised.
+        """
+        user_ids = [account.user_id for account in accounts]
+        polled, seen = load_last_polled(self._database, user_ids), load_last_seen(self._database, user_ids)
+        look_back = SHOWN_LATE + self._settings.settle
+        reach = datetime.now(UTC) - SEARCH_REACH + look_back
+        known = [each for each in accounts if each.user_id in polled and polled[each.user_id] > reach]
+        by_name = {each.request.username: each for each in sorted(known, key=lambda each: polled[each.user_id])}
+
+        def look(names: Sequence[str]) -> set[int]:
+            asked = [by_name[name] for name in names]
+            return self._search(asked, seen=seen, since_id=id_at(polled[asked[0].user_id] - look_back))
+
+        return set[int]().union(*self._side_by_side(look, pack(by_name, self._settings.search_query_characters)))
+
+    def _side_by_side(self, look: Callable[[T], R], pieces: Iterable[T]) -> list[R]:
+        """Look at pieces of the accounts in threads, and return what each look found, in order.
+
+        What goes wrong with one is raised when no thread is at work any more; those that have not begun never do.
+        """
+        with ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix="detect") as threads:
+            try:
+                return list(threads.map(look, pieces))
+            except BaseException as error:
+                # Without a token for this the run may go on; else whoever waits for budget is to give up.
+                if not isinstance(error, NoTokenAvailable):
+                    self._stop.set()
+                raise
+
+    def _newest_ids(self, accounts: Sequence[Account]) -> dict[int, int | None]:
+        """Look up at most 100 accounts; return the newest tweet's id, if any, of those that X shows."""
+        now = datetime.now(UTC)
+        # X bills a user once a UTC day, as it does a post.
+        read_today = [each.user_id for each in accounts if each.counted_at and each.counted_at.date() == now.date()]
+        try:
+            reply = self._api.fetch_users(
+                [account.user_id for account in accounts], fetch_run_id=self._fetch_run_id, read_today=read_today
+            )
+        except ApiError:
+            return {}
+        save_users(self._database, reply.value.users, read_at=now)
+        return {user.id: user.most_recent_tweet_id for user in reply.value.users if not user.protected}
+
+    def _search(self, accounts: Sequence[Account], *, seen: Mapping[int, int], since_id: int) -> set[int]:
+        """Search for tweets of these accounts, and return the ids of those that have written nothing new."""
+        query = value_of(account.request.username for account in accounts)
+        try:
+            reply = self._api.search_recent(
+                query, max_results=SHOWN_PER_SEARCH, since_id=since_id, fetch_run_id=self._fetch_run_id
+            )
+        except ApiError:
+            return set()
+        self._save_found(reply, accounts)
+        if reply.value.next_token is not None:
+            return set()
+        wrote = {each.author_id for each in reply.value.tweets if each.id > seen.get(each.author_id or 0, 0)}
+        quiet = {account.user_id for account in accounts} - wrote
+        note_polled(self._database, list(quiet), at=reply.answered_at)
+        return quiet
+
+    def _save_found(self, reply: Reply[TweetsPage], accounts: Sequence[Account]) -> None:
+        names = {account.user_id: account.request.username for account in accounts}
+        by_author: dict[int, list[Tweet]] = {}
+        for tweet in reply.value.tweets:
+            if tweet.author_id is not None:
+                by_author.setdefault(tweet.author_id, []).append(tweet)
+        for author_id, tweets in by_author.items():
+            save_streamed(
+                self._database,
+                author_id,
+                tweets,
+                read_at=reply.answered_at,
+                call_id=reply.call_id,
+                fetch_run_id=self._fetch_run_id,
+                asked_as=names.get(author_id),
+            )
 
 
-def detect_by_users(api: XApi, database: Database, accounts: Sequence[Account], *, fetch_run_id: int) -> Detected:
-    """Look accounts up by id, 100 a call, and compare X's `most_recent_tweet_id` with what is stored.
-
-    X bills each user once a UTC day (docs.x.com, pricing). What was not answered, because a look-up failed or X does
-    not show the account any more, may have news: the timeline tells. NoTokenAvailable is raised.
-    """
-    newest: dict[int, int | None] = {}
-    for chunk in chunks(accounts, IDS_PER_CALL):
-        newest |= _newest_ids(api, database, chunk, fetch_run_id)
-    seen = load_last_seen(database, [account.user_id for account in accounts])
-    detected = Detected()
-    for account in accounts:
-        has_news = account.user_id not in newest or (newest[account.user_id] or 0) > seen.get(account.user_id, 0)
-        (detected.news if has_news else detected.quiet).append(account)
-    note_polled(database, [account.user_id for account in detected.quiet], at=datetime.now(UTC))
-    return detected
-
-
-def detect_by_search(
-    api: XApi, database: Database, accounts: Sequence[Account], *, settings: Settings, fetch_run_id: int
-) -> Detected:
-    """Search for what accounts wrote since they were last looked at, as many a call as the query has room for.
-
-    Who was looked at at about the same time shares a query, so that it shows little but news. What it shows is stored,
-    as what the stream brings. It may miss retweets, which X's index leaves out, and accounts that were renamed. Those
-    that were not looked at within the search's reach may have news, and so may all of a query that failed or has more
-    to show: the timeline tells. NoTokenAvailable is raised.
-    """
-    user_ids = [account.user_id for account in accounts]
-    polled, seen = load_last_polled(database, user_ids), load_last_seen(database, user_ids)
-    look_back = SHOWN_LATE + settings.settle
-    reach = datetime.now(UTC) - SEARCH_REACH + look_back
-    known = [each for each in accounts if each.user_id in polled and polled[each.user_id] > reach]
-    by_name = {each.request.username: each for each in sorted(known, key=lambda each: polled[each.user_id])}
-    quiet: set[int] = set()
-    for names in pack(by_name, settings.search_query_characters):
-        asked = [by_name[name] for name in names]
-        since_id = id_at(polled[asked[0].user_id] - look_back)
-        quiet |= _quiet_by_search(api, database, asked, seen=seen, since_id=since_id, fetch_run_id=fetch_run_id)
-    detected = Detected()
-    for account in accounts:
-        (detected.quiet if account.user_id in quiet else detected.news).append(account)
-    return detected
+def _is_closed(database: Database, settings: Settings, endpoint: Endpoint) -> bool:
+    """Whether X has just refused an endpoint to every token that is fit for use."""
+    windows = load_windows(database, endpoint, sorted(settings.bearer_tokens))
+    usable = {window.env_key for window in windows if window.usable}
+    return bool(usable) and usable <= load_refused(database, endpoint.value, within_s=REFUSED_FOR.total_seconds())
 
 
 def _calls_per_hour(database: Database, settings: Settings) -> dict[Endpoint, int]:
     """Return by endpoint the calls that X allows the usable tokens; without those where it has not told all limits."""
     allowed: dict[Endpoint, int] = {}
     for endpoint in _ENDPOINTS.values():
+        if _is_closed(database, settings, endpoint):
+            allowed[endpoint] = 0
+            continue
         windows = load_windows(database, endpoint, sorted(settings.bearer_tokens))
         limits = [window.limit for window in windows if window.usable]
         told = [limit for limit in limits if limit is not None]
         if told and len(told) == len(limits):
             allowed[endpoint] = sum(told) * WINDOWS_PER_HOUR
     return allowed
-
-
-def _newest_ids(api: XApi, database: Database, accounts: Sequence[Account], fetch_run_id: int) -> dict[int, int | None]:
-    now = datetime.now(UTC)
-    # X bills a user once a UTC day, as it does a post.
-    read_today = [each.user_id for each in accounts if each.counted_at and each.counted_at.date() == now.date()]
-    try:
-        reply = api.fetch_users(
-            [account.user_id for account in accounts], fetch_run_id=fetch_run_id, read_today=read_today
-        )
-    except ApiError:
-        return {}
-    save_users(database, reply.value.users, read_at=now)
-    return {user.id: user.most_recent_tweet_id for user in reply.value.users if not user.protected}
-
-
-def _quiet_by_search(
-    api: XApi,
-    database: Database,
-    accounts: Sequence[Account],
-    *,
-    seen: Mapping[int, int],
-    since_id: int,
-    fetch_run_id: int,
-) -> set[int]:
-    """Search for tweets of these accounts, and return the ids of those that have written nothing new."""
-    query = value_of(account.request.username for account in accounts)
-    try:
-        reply = api.search_recent(query, max_results=SHOWN_PER_SEARCH, since_id=since_id, fetch_run_id=fetch_run_id)
-    except ApiError:
-        return set()
-    _save_found(database, reply, accounts, fetch_run_id)
-    if reply.value.next_token is not None:
-        return set()
-    wrote = {each.author_id for each in reply.value.tweets if each.id > seen.get(each.author_id or 0, 0)}
-    quiet = {account.user_id for account in accounts} - wrote
-    note_polled(database, list(quiet), at=reply.answered_at)
-    return quiet
-
-
-def _save_found(database: Database, reply: Reply[TweetsPage], accounts: Sequence[Account], fetch_run_id: int) -> None:
-    names = {account.user_id: account.request.username for account in accounts}
-    by_author: dict[int, list[Tweet]] = {}
-    for tweet in reply.value.tweets:
-        if tweet.author_id is not None:
-            by_author.setdefault(tweet.author_id, []).append(tweet)
-    for author_id, tweets in by_author.items():
-        save_streamed(
-            database,
-            author_id,
-            tweets,
-            read_at=reply.answered_at,
-            call_id=reply.call_id,
-            fetch_run_id=fetch_run_id,
-            asked_as=names.get(author_id),
-        )

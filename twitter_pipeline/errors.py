@@ -3,7 +3,8 @@
 PipelineError
 ├── ConfigurationError            the request or the configuration is wrong (exit code 2)
 │   ├── InvalidRequest            every mistake in a JSON request
-│   └── SchemaNotCurrent          the database lacks tables or is older than the code
+│   ├── SchemaNotCurrent          the database lacks tables or is older than the code
+│   └── NotConfirmed              a request that costs much wants a word of confirmation
 ├── ApiError                      the X API did not give what was asked for
 │   ├── BadRequest                400: our fault, never repeated unchanged
 │   ├── TokenRejected             401: the token is wrong or revoked
@@ -18,6 +19,7 @@ PipelineError
 │   └── UnreadableAnswer          a cut or non-JSON body, or one without a word on what was asked for
 ├── DatabaseFault                 the database stays away or has no room (in store/database.py)
 ├── NoTokenAvailable              no token can serve an endpoint, now or soon
+├── BudgetReached                 the next call could cost more than a budget has left
 └── Interrupted                   the run was asked to stop
 """
 
@@ -65,6 +67,10 @@ class InvalidRequest(ConfigurationError):
 
 class SchemaNotCurrent(ConfigurationError):
     """The database lacks the tables or has those of another version."""
+
+
+class NotConfirmed(ConfigurationError):
+    """A request would cost much, and nobody has said that it may; only names were looked up."""
 
 
 class Availability(StrEnum):
@@ -164,6 +170,14 @@ class UnreadableAnswer(ApiError):
 
 class NoTokenAvailable(PipelineError):
     """No token can serve an endpoint; the message says which token is in which state since when."""
+
+
+class BudgetReached(PipelineError):
+    """The next call could cost more than a budget has left, which begins anew at `until`; None if it never does."""
+
+    def __init__(self, message: str, *, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class Interrupted(PipelineError):

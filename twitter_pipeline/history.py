@@ -10,12 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, REACH, IdRange, PageVerdict, id_at
-from twitter_pipeline.errors import (
-    ApiError,
-    Interrupted,
-    NoTokenAvailable,
-)
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, REACH, IdRange, PageVerdict, id_at, time_at
+from twitter_pipeline.errors import ApiError, BudgetReached, Interrupted, NoTokenAvailable
 from twitter_pipeline.planning import AccountState, Walk, floor_of_new
 from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline.store.database import Database, DatabaseFault
@@ -24,7 +20,8 @@ from twitter_pipeline.store.sweeps import link_versions, load_stored_since, mark
 from twitter_pipeline.store.timelines import PageToSave, SavedPage, TimelineStore
 from twitter_pipeline.store.users import save_availability, set_tracked
 from twitter_pipeline.sweeping import DaySweep, begin_of, is_free
-from twitter_pipeline.words import AccountOutcome
+from twitter_pipeline.texts import first_line
+from twitter_pipeline.words import AccountOutcome, HoleCause, Source
 from twitter_pipeline.x_api.client import IDS_PER_CALL
 from twitter_pipeline.x_api.parsing import TweetsPage
 from twitter_pipeline.x_api.problems import availability_of, one_line, unknown_tweet_of
@@ -33,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 OTHER_RUN_PAUSE_S = 1.0
 """Between two looks at what another run is fetching of the same account."""
+
+ROUND = "X gave the same page token twice; run again to go on below it"
 
 DAY_IS_OVER = "the UTC day is over: X would bill its tweets again"
 
@@ -53,6 +52,7 @@ class Ending:
     reason: str | None = None
     calls: int = 0
     waited_s: float = 0.0
+    cause: HoleCause | None = None
 
 
 class HistoryFetcher:
@@ -81,7 +81,7 @@ class HistoryFetcher:
         self._clock = clock
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="fetch")
         self._started: dict[str, Future[AccountOutcome]] = {}
-        self._no_token: NoTokenAvailable | None = None
+        self._out_of_means: NoTokenAvailable | BudgetReached | None = None
         self._told_to_wait: set[int] = set()
 
     def start(self, accounts: Sequence[Account]) -> None:
@@ -93,13 +93,13 @@ class HistoryFetcher:
     def fetch(self, accounts: Sequence[Account]) -> list[AccountOutcome]:
         """Fetch accounts and return what became of each, in order.
 
-        An account that fails is recorded and leaves the others alone. Raises Interrupted when the run is to stop and
-        NoTokenAvailable when no token can go on.
+        An account that fails is recorded and leaves the others alone. Raises Interrupted when the run is to stop,
+        NoTokenAvailable when no token can go on, and BudgetReached when a budget is used up.
         """
         self.start(accounts)
         outcomes = [self._started[account.request.username].result() for account in accounts]
-        if self._no_token is not None:
-            raise self._no_token
+        if self._out_of_means is not None:
+            raise self._out_of_means
         if self._stop.is_set():
             raise Interrupted("The run was asked to stop; what was fetched is stored, running again does the rest.")
         return outcomes
@@ -113,7 +113,13 @@ class HistoryFetcher:
         if self._stop.is_set():
             return AccountOutcome.PENDING
         name = account.request.username
-        store = TimelineStore(self._database, user_id=account.user_id, fetch_run_id=self._fetch_run_id, asked_as=name)
+        store = TimelineStore(
+            self._database,
+            user_id=account.user_id,
+            fetch_run_id=self._fetch_run_id,
+            asked_as=name,
+            trusts_search=account.request.fetch_mode.source is not Source.TIMELINE,
+        )
         begin_account(self._database, self._fetch_run_id, account.request, user_id=account.user_id)
         ending = self._fetch_to_its_end(account, store)
         if account.request.track_after and ending.outcome is not AccountOutcome.UNAVAILABLE:
@@ -124,6 +130,7 @@ class HistoryFetcher:
             name,
             ending.outcome,
             reason=ending.reason,
+            cause=ending.cause,
             stored=store.count(),
             calls=ending.calls,
             waited_s=ending.waited_s,
@@ -135,21 +142,24 @@ class HistoryFetcher:
         try:
             return self._walk(account, store) if day is None else self._sweep(account, store, day)
         except ApiError as error:
-            return Ending(AccountOutcome.FAILED, str(error), error.calls, error.waited_s)
+            return Ending(AccountOutcome.FAILED, str(error), error.calls, error.waited_s, HoleCause.FAULT)
         except NoTokenAvailable as error:
-            self._no_token = error
-            return Ending(AccountOutcome.FAILED, one_line(str(error).partition("\n")[0]))
+            self._out_of_means = error
+            reason = one_line(first_line(error))
+            return Ending(AccountOutcome.FAILED, reason, cause=HoleCause.CAPPED)
+        except BudgetReached as error:
+            self._out_of_means = error
+            return Ending(AccountOutcome.INTERRUPTED, str(error), cause=HoleCause.BUDGET)
         except Interrupted as error:
-            return Ending(AccountOutcome.INTERRUPTED, str(error))
+            return Ending(AccountOutcome.INTERRUPTED, str(error), cause=HoleCause.INTERRUPTED)
         except DatabaseFault as error:
             # Not logged: what a run logs goes into Dagster's storage, which is often on the same server.
-            return Ending(AccountOutcome.FAILED, str(error))
+            return Ending(AccountOutcome.FAILED, str(error), cause=HoleCause.FAULT)
         except Exception as error:
             # Whatever goes wrong with one account must not stop the others; the log has the traceback.
             logger.exception("Fetching @%s failed", account.request.username)
-            return Ending(
-                AccountOutcome.FAILED, f"{type(error).__name__}: {one_line(str(error).partition(chr(10))[0])}"
-            )
+            reason = f"{type(error).__name__}: {one_line(first_line(error))}"
+            return Ending(AccountOutcome.FAILED, reason, cause=HoleCause.FAULT)
 
     def _walk(self, account: Account, store: TimelineStore) -> Ending:
         state, held = store.load_state(), None
@@ -175,7 +185,7 @@ class HistoryFetcher:
             if self._stop.is_set():
                 raise Interrupted("stopped between two pages")
             if not is_free(day, self._clock()):
-                return Ending(AccountOutcome.PARTIAL, DAY_IS_OVER)
+                return Ending(AccountOutcome.PARTIAL, DAY_IS_OVER, cause=HoleCause.INTERRUPTED)
             reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
             if (ending := self._unavailable(account, reply)) is not None:
                 return ending
@@ -188,7 +198,8 @@ class HistoryFetcher:
         # An edit of the evening before may have come after that day's sweep.
         link_versions(self._database, account.user_id, since=since - timedelta(days=1))
         if sweep.tells_nothing:
-            return Ending(AccountOutcome.PARTIAL, f"X showed none of the day's {len(sweep.stored):,} stored tweets")
+            reason = f"X showed none of the day's {len(sweep.stored):,} stored tweets"
+            return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT)
         return self._mark_deleted(account, sweep.missing())
 
     def _mark_deleted(self, account: Account, missing: Sequence[int]) -> Ending:
@@ -210,8 +221,11 @@ class HistoryFetcher:
         return Ending(AccountOutcome.DONE, _joined(account.note, note) or None, calls, waited_s)
 
     def _plan(self, account: Account, state: AccountState, store: TimelineStore) -> Walk:
-        mode, floor = account.request.fetch_mode, LOWEST_ID
-        if mode.only_new:
+        mode, floor, ceiling = account.request.fetch_mode, LOWEST_ID, BEYOND_ALL_IDS
+        if mode.months is not None:
+            wanted = mode.months.ids
+            floor, ceiling = wanted.lo, min(wanted.hi, id_at(self._clock() - self._options.settle))
+        elif mode.only_new:
             watched_since = store.watched_since()
             new_from = floor_of_new(state.covered, None if watched_since is None else id_at(watched_since))
             # Nothing tells what is new of an account that was never seen: the newest page.
@@ -222,6 +236,7 @@ class HistoryFetcher:
             account.tweet_count,
             counted_below=BEYOND_ALL_IDS if account.counted_at is None else id_at(account.counted_at),
             floor=floor,
+            ceiling=ceiling,
         )
 
     def _claim(
@@ -269,27 +284,43 @@ class HistoryFetcher:
                 save_availability(
                     self._database, account.user_id, availability, reason=str(problem), at=reply.answered_at
                 )
-                return Ending(AccountOutcome.UNAVAILABLE, WORDS[availability], reply.calls, reply.waited_s)
+                return Ending(
+                    AccountOutcome.UNAVAILABLE, WORDS[availability], reply.calls, reply.waited_s, HoleCause.PROTECTED
+                )
         return None
 
     def _judge_end(self, account: Account, walk: Walk, state: AccountState) -> Ending:
+        if account.request.fetch_mode.months is not None:
+            return judge_months(walk, state, note=account.note)
         counted = "an unknown number of" if account.tweet_count is None else f"{account.tweet_count:,}"
         if walk.came_out_empty:
             reason = f"X answered twice with no tweets although it counts {counted}; run again later"
-            return Ending(AccountOutcome.PARTIAL, reason)
+            return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT)
         if walk.goes_round:
-            return Ending(AccountOutcome.PARTIAL, "X gave the same page token twice; run again to go on below it")
+            return Ending(AccountOutcome.PARTIAL, ROUND, cause=HoleCause.FAULT)
         stored = state.count_from(LOWEST_ID)
         note = account.note
         if walk.ended_short:
             reason = f"X's timeline ends after {stored:,} tweets although it counts {counted}; the next run looks again"
             if is_suspiciously_short(stored, account.tweet_count):
-                return Ending(AccountOutcome.PARTIAL, reason)
+                return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT)
             note = _joined(note, reason)
         elif account.request.fetch_mode == FULL and state.unreachable and account.tweet_count != stored:
             reason = f"X serves no more than the newest {REACH:,} tweets; it counts {counted}; the rest is a known hole"
             note = _joined(note, reason)
         return Ending(AccountOutcome.DONE, note)
+
+
+def judge_months(walk: Walk, state: AccountState, *, note: str | None) -> Ending:
+    """Tell what became of an account whose months were asked of its timeline."""
+    if walk.goes_round:
+        return Ending(AccountOutcome.PARTIAL, ROUND, cause=HoleCause.FAULT)
+    left = state.kept.gaps(IdRange(walk.floor, walk.ceiling)) if walk.floor < walk.ceiling else ()
+    if not left:
+        return Ending(AccountOutcome.DONE, note)
+    shown_from = f"{time_at(left[-1].hi):%Y-%m-%d %H:%M} UTC"
+    reason = f"X's timeline shows nothing from before {shown_from}; what is older only the archive search has"
+    return Ending(AccountOutcome.PARTIAL, _joined(note, reason), cause=HoleCause.BEYOND_REACH)
 
 
 def is_suspiciously_short(stored: int, tweet_count: int | None) -> bool:

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from twitter_pipeline.budgets import Cost
 from twitter_pipeline.calls import XApi, settlement_of, settlement_of_answer
 from twitter_pipeline.errors import (
     ApiError,
     BadRequest,
+    BudgetReached,
     ConfigurationError,
     ConnectionFault,
     Interrupted,
@@ -42,6 +44,10 @@ LASTING_S = 60.0
 """A connection that has held for so long was a good one: back-offs begin anew after it."""
 TOKEN_PAUSE_S = 2.0
 DATABASE_PAUSE_S = 10.0
+BUDGET_PAUSE_S = 1.0
+"""So long after a budget begins anew it is looked at: the server's clock and ours may differ."""
+
+ONE_POST = Cost(posts=1)
 
 _NO_RULES = 409
 
@@ -95,6 +101,8 @@ class Listener:
                     continue
                 except LockLost as error:
                     self._say(f"beginning anew: {error}")
+                except BudgetReached as error:
+                    self._await_budget(error)
                 except DatabaseFault as error:
                     self._say(f"disconnected, trying again in {DATABASE_PAUSE_S:g} s: {error}")
                     self._stop.wait(DATABASE_PAUSE_S)
@@ -117,7 +125,14 @@ class Listener:
         """Make what a token listens with; leaving ends all waits of its calls."""
         halt = threading.Event()
         secrets = {lock.env_key: self._settings.bearer_tokens[lock.env_key]}
-        pool = TokenPool(self._database, secrets, lease_s=client.longest_call_s, stop=halt)
+        pool = TokenPool(
+            self._database,
+            secrets,
+            lease_s=client.longest_call_s,
+            stop=halt,
+            budgets=self._settings.budgets,
+            prices=self._settings.prices,
+        )
         api = XApi(client, pool, stop=halt)
         keeper = RuleKeeper(api, self._database, lock=lock, limits=self._settings.stream_rules, say=self._say)
         with keeper, _set_first(halt):
@@ -156,22 +171,29 @@ class Listener:
     def _hear(self, line: _Line) -> None:
         """Connect, and store what comes until the connection ends."""
         lease, stream = self._connect(line)
-        with stream, Storer(self._database, call_id=lease.call_id, say=self._say) as storer:
+        storer = Storer(
+            self._database,
+            call_id=lease.call_id,
+            say=self._say,
+            require_budget=lambda: line.pool.require_budget(ONE_POST),
+        )
+        with stream, storer:
             self._say(f"connected with {line.lock.env_key}, listening to {line.keeper.listened:,} accounts")
             try:
                 for message in stream:
                     line.keeper.check()
+                    if message is not None:
+                        storer.put(message.tweets)
                     storer.check()
                     if self._stop.is_set():
                         return
-                    if message is not None:
-                        storer.put(message.tweets)
             except UsageCapped as error:
                 line.pool.reject(lease, error)
                 raise
 
     def _connect(self, line: _Line) -> tuple[Lease, TweetStream]:
-        grant = line.pool.lease(Endpoint.STREAM)
+        # What the stream will bring nobody knows: it is counted as it comes.
+        grant = line.pool.lease(Endpoint.STREAM, most=ONE_POST)
         try:
             answer = self._streams.connect(bearer_token=grant.token)
         except ApiError as error:
@@ -191,6 +213,11 @@ class Listener:
         when = f"in {pause_s:g} s" if pause_s else "at once"
         self._say(f"reconnecting {when}: {error}")
         self._stop.wait(pause_s)
+
+    def _await_budget(self, reached: BudgetReached) -> None:
+        self._say(f"disconnected: {reached}; polling steps aside too")
+        left_s = BUDGET_PAUSE_S if reached.until is None else (reached.until - datetime.now(UTC)).total_seconds()
+        self._stop.wait(max(left_s, 0.0) + BUDGET_PAUSE_S)
 
     # Which token
 

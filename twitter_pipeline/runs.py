@@ -22,8 +22,9 @@ from twitter_pipeline.store.runs import (
     free_windows_of_the_dead,
     open_params,
 )
+from twitter_pipeline.texts import first_line
 from twitter_pipeline.tokens import Waiting
-from twitter_pipeline.words import FetchKind, RunStatus
+from twitter_pipeline.words import FetchKind, HoleCause, RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,16 @@ class OpenRun:
             self._connection.invalidate()
             self._connection.close()
 
-    def close(self, *, status: RunStatus | None = None, error: str | None = None, prices: Prices) -> None:
-        """Close the run with what it achieved; `status` None judges by its accounts."""
-        close_run(self._database, self.id, status=status, error=error, prices=prices)
+    def close(
+        self,
+        *,
+        status: RunStatus | None = None,
+        error: str | None = None,
+        cause: HoleCause = HoleCause.INTERRUPTED,
+        prices: Prices,
+    ) -> None:
+        """Close the run with what it achieved; see close_run."""
+        close_run(self._database, self.id, status=status, error=error, cause=cause, prices=prices)
 
     def _take_lock(self) -> int:
         self._connection = self._database.engine.connect()
@@ -93,7 +101,7 @@ class OpenRun:
                 self._beat()
             except (psycopg.Error, SQLAlchemyError) as error:
                 # Debugging only: what a run logs goes into Dagster's storage, which is often on the same server.
-                logger.debug("The run's sign of life could not be written: %s", str(error).partition("\n")[0])
+                logger.debug("The run's sign of life could not be written: %s", first_line(error))
                 self._drop_connection()
 
     def _beat(self) -> None:

@@ -1,12 +1,12 @@
-"""A bearer token that cannot be printed by accident."""
+"""Secrets that cannot be printed by accident."""
 
 from typing import NoReturn
 
 
-class BearerToken:
-    """A bearer token; `repr`, `str` and f-strings show a mask, and it refuses to be pickled.
+class Secret:
+    """A text that nobody may see; `repr`, `str` and f-strings show a mask, and it refuses to be pickled.
 
-    Read the value with `reveal()` at the one place where the Authorization header is made.
+    Read the value with `reveal()` at the one place where it is sent.
     """
 
     __slots__ = ("_value",)
@@ -19,15 +19,27 @@ class BearerToken:
         return self._value
 
     def __repr__(self) -> str:
-        return "BearerToken('***')"
+        return f"{type(self).__name__}('***')"
 
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, BearerToken) and other._value == self._value
+        return isinstance(other, Secret) and type(other) is type(self) and other._value == self._value
 
     def __hash__(self) -> int:
         return hash(self._value)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a bearer token is not pickled: each process reads it from its own environment")
+        raise TypeError("a secret is not pickled: each process reads it from its own environment")
+
+
+class BearerToken(Secret):
+    """A bearer token."""
+
+    __slots__ = ()
+
+
+class WebhookUrl(Secret):
+    """The address that alerts are posted to: whoever knows it can post there."""
+
+    __slots__ = ()

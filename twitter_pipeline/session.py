@@ -3,6 +3,7 @@
 One process leads it. A large run is fetched by worker processes, a small one by threads of the leading process.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,16 +13,21 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from twitter_pipeline.accounts import Absence, Account, Resolution, Resolver
+from twitter_pipeline.accounts import Absence, Account, Resolution, Resolver, age_that_serves
+from twitter_pipeline.backfill import BackfillFetcher
 from twitter_pipeline.calls import XApi
-from twitter_pipeline.detection import detect
-from twitter_pipeline.errors import Interrupted, NoTokenAvailable, PipelineError
+from twitter_pipeline.confirmation import require_confirmation
+from twitter_pipeline.detection import Detector
+from twitter_pipeline.errors import BudgetReached, Interrupted, NotConfirmed, NoTokenAvailable, PipelineError
+from twitter_pipeline.estimate import Estimate
+from twitter_pipeline.estimating import estimate_accounts
 from twitter_pipeline.history import FetchOptions, HistoryFetcher
 from twitter_pipeline.planning import deal_batches, expected_pages
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.estimates import save_expected
 from twitter_pipeline.store.runs import (
     AccountReport,
     RunReport,
@@ -34,11 +40,16 @@ from twitter_pipeline.store.runs import (
 from twitter_pipeline.store.timelines import count_stored
 from twitter_pipeline.store.tokens import SANDBOX_PREFIX
 from twitter_pipeline.tokens import TokenPool, Waiting
-from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
+from twitter_pipeline.words import AccountOutcome, FetchKind, HoleCause, RunStatus
 from twitter_pipeline.workers.fetcher import Fetcher, WorkerFetcher, divide_threads
 from twitter_pipeline.x_api.client import XApiClient
 
+logger = logging.getLogger(__name__)
+
 STOPPED = "stopped on request"
+
+ESTIMATED = (FetchKind.HISTORY, FetchKind.BACKFILL)
+"""The kinds of runs that people start: what they will take is estimated, to be held against what they took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,7 @@ class FetchSession:
     """Everything that the steps of a run share in one process. Use it as a context.
 
     Leaving the context ends all work and closes the run: as cancelled when it was interrupted, as failed when a step
-    broke, else as its accounts came out.
+    broke, else as its accounts came out. What would cost much is fetched only when it is `confirmed`.
     """
 
     def __init__(
@@ -64,15 +75,27 @@ class FetchSession:
         requests: Sequence[FetchRequest],
         dagster_run_id: str | None = None,
         kind: FetchKind = FetchKind.HISTORY,
+        confirmed: bool = False,
     ) -> None:
         self._settings = settings
         self._database = database
         self._requests = requests
+        self._kind = kind
+        self._confirmed = confirmed
         self._stop = threading.Event()
-        self._broken: tuple[RunStatus, str] | None = None
+        self._broken: tuple[RunStatus, str, HoleCause] | None = None
         self._resources = ExitStack()
         self._client = XApiClient(settings.api_url, max_connections=settings.concurrency)
-        pool = TokenPool(database, settings.bearer_tokens, lease_s=self._client.longest_call_s, stop=self._stop)
+        self._share = settings.backfill_share if kind is FetchKind.BACKFILL else 1.0
+        pool = TokenPool(
+            database,
+            settings.bearer_tokens,
+            lease_s=self._client.longest_call_s,
+            share=self._share,
+            stop=self._stop,
+            budgets=settings.budgets,
+            prices=settings.prices,
+        )
         self._api = XApi(self._client, pool, stop=self._stop)
         self._waiting: Callable[[], Waiting | None] = lambda: pool.waiting
         self._run = OpenRun(
@@ -109,14 +132,17 @@ class FetchSession:
     def resolve(self) -> Dealt:
         """Resolve the request's names and deal the accounts to batches; those that cannot be had are recorded.
 
-        Raises NoTokenAvailable when no token can look them up.
+        Raises NoTokenAvailable when no token can look them up, BudgetReached when a budget is used up, and NotConfirmed
+        when the rest would cost much and nobody has said that it may.
         """
         with self._noting_what_breaks():
             resolution = self._resolve(self._requests)
+            estimate = self._note_what_is_expected(resolution)
+            if estimate is not None and not self._confirmed:
+                require_confirmation(estimate, self._settings)
             accounts = self._with_news(resolution.accounts)
             pages = self._expected_pages(accounts)
-            dealt = deal_batches(pages, per_batch=self._settings.batch_accounts)
-            batches = [[accounts[position] for position in batch] for batch in dealt]
+            batches = self._deal(accounts, pages)
             fetcher = self._fetcher_for(accounts, pages)
             for batch in batches:
                 # All batches are worked on from now on, side by side: a later step finds its accounts under way.
@@ -130,7 +156,8 @@ class FetchSession:
         """Fetch what is missing of these accounts, side by side, and return what became of each, by name.
 
         Names that could not be looked up are looked up again, unless it was this run that tried.
-        Raises Interrupted when the run is to stop, NoTokenAvailable when no token can go on.
+        Raises Interrupted when the run is to stop, NoTokenAvailable when no token can go on, BudgetReached when a
+        budget is used up.
         """
         with self._noting_what_breaks():
             tried = {report.username for report in self._reports_of(not_looked_up)}
@@ -144,6 +171,12 @@ class FetchSession:
         """Resolve the request's names and fetch all accounts, where nobody deals with the batches one by one."""
         for batch in self.resolve().batches:
             self.fetch(batch)
+
+    def _deal(self, accounts: Sequence[Account], pages: Sequence[int]) -> list[list[Account]]:
+        if self._kind is FetchKind.BACKFILL:
+            return [list(accounts)] if accounts else []  # they share the queries of the archive search
+        dealt = deal_batches(pages, per_batch=self._settings.batch_accounts)
+        return [[accounts[position] for position in batch] for batch in dealt]
 
     def account_reports(self) -> tuple[AccountReport, ...]:
         """Return what became of the run's accounts up to now, by name."""
@@ -167,7 +200,8 @@ class FetchSession:
     def _fetcher_for(self, accounts: Sequence[Account], pages: Sequence[int]) -> Fetcher:
         """Return what fetches this run's accounts, chosen by the size of the work that comes first."""
         if self._fetcher is None:
-            self._fetcher = self._choose_fetcher(accounts, pages)
+            is_backfill = self._kind is FetchKind.BACKFILL
+            self._fetcher = self._backfill_fetcher() if is_backfill else self._choose_fetcher(accounts, pages)
             self._resources.callback(self._fetcher.close)
         return self._fetcher
 
@@ -177,10 +211,28 @@ class FetchSession:
         threads = divide(pages=sum(pages)) and divide(pages=self._missing_pages(accounts, pages))
         if threads:
             workers = WorkerFetcher(
-                self._settings, self._database, fetch_run_id=self._run.id, threads=threads, stop=self._stop
+                self._settings,
+                self._database,
+                fetch_run_id=self._run.id,
+                share=self._share,
+                threads=threads,
+                stop=self._stop,
             )
             self._waiting = lambda: workers.waiting
             return workers
+        return self._history_fetcher()
+
+    def _backfill_fetcher(self) -> Fetcher:
+        return BackfillFetcher(
+            self._api,
+            self._database,
+            self._history_fetcher(),
+            fetch_run_id=self._run.id,
+            settings=self._settings,
+            stop=self._stop,
+        )
+
+    def _history_fetcher(self) -> Fetcher:
         return HistoryFetcher(
             self._api,
             self._database,
@@ -204,7 +256,10 @@ class FetchSession:
         """Leave out the accounts of a watch that have nothing new, where that is asked before; they are done."""
         if any(not account.request.fetch_mode.only_new for account in accounts):
             return accounts
-        detected = detect(self._api, self._database, accounts, settings=self._settings, fetch_run_id=self._run.id)
+        detector = Detector(
+            self._api, self._database, settings=self._settings, fetch_run_id=self._run.id, stop=self._stop
+        )
+        detected = detector.detect(accounts)
         for account in detected.quiet:
             begin_account(self._database, self._run.id, account.request, user_id=account.user_id)
             end_account(self._database, self._run.id, account.request.username, AccountOutcome.DONE)
@@ -217,13 +272,25 @@ class FetchSession:
             self._api,
             self._database,
             fetch_run_id=self._run.id,
-            profile_max_age=self._settings.profile_max_age,
+            profile_max_age=age_that_serves(requests, profile_max_age=self._settings.profile_max_age),
             now=datetime.now(UTC),
         )
         resolution = resolver.resolve(requests)
         for absence in resolution.absences:
             self._record(absence)
         return resolution
+
+    def _note_what_is_expected(self, resolution: Resolution) -> Estimate | None:
+        if self._kind not in ESTIMATED:
+            return None
+        try:
+            estimate = estimate_accounts(self._settings, self._database, resolution)
+        except Exception:
+            # It is for people to read; whatever is wrong with it must not stop the run. The log has the traceback.
+            logger.exception("What the run will take could not be estimated")
+            return None
+        save_expected(self._database, self._run.id, estimate)
+        return estimate
 
     def _record(self, absence: Absence) -> None:
         outcome = AccountOutcome.FAILED if absence.availability is None else AccountOutcome.UNAVAILABLE
@@ -233,12 +300,13 @@ class FetchSession:
             absence.request.username,
             outcome,
             reason=absence.reason,
+            cause=HoleCause.FAULT if absence.availability is None else HoleCause.PROTECTED,
             user_id=absence.user_id,
         )
 
     def _close_run(self) -> None:
-        status, error = self._broken or (None, None)
-        self._run.close(status=status, error=error, prices=self._settings.prices)
+        status, error, cause = self._broken or (None, None, HoleCause.INTERRUPTED)
+        self._run.close(status=status, error=error, cause=cause, prices=self._settings.prices)
 
     @contextmanager
     def _noting_what_breaks(self) -> Generator[None]:
@@ -250,17 +318,21 @@ class FetchSession:
             yield
         except BaseException as error:
             self._broken = self._broken or _how_it_broke(error)
-            if not isinstance(error, NoTokenAvailable):
+            if not isinstance(error, NoTokenAvailable | BudgetReached):
                 self._stop.set()
             raise
 
 
-def _how_it_broke(error: BaseException) -> tuple[RunStatus, str]:
+def _how_it_broke(error: BaseException) -> tuple[RunStatus, str, HoleCause]:
     match error:
         case NoTokenAvailable():
-            return RunStatus.FAILED, str(error)
+            return RunStatus.FAILED, str(error), HoleCause.CAPPED
+        case BudgetReached():
+            return RunStatus.PARTIAL, str(error), HoleCause.BUDGET
+        case NotConfirmed():
+            return RunStatus.FAILED, str(error), HoleCause.NOT_ASKED
         case Exception() if not isinstance(error, Interrupted):
-            return RunStatus.FAILED, f"{type(error).__name__}: {error}"
+            return RunStatus.FAILED, f"{type(error).__name__}: {error}", HoleCause.FAULT
         case _:
             # Interrupted, Ctrl-C, or Dagster's own interruption of the step.
-            return RunStatus.CANCELLED, STOPPED
+            return RunStatus.CANCELLED, STOPPED, HoleCause.INTERRUPTED

@@ -11,12 +11,15 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
 
+from twitter_pipeline.budgets import Budgets, Limit
 from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.hosts import is_loopback
 from twitter_pipeline.prices import Prices
-from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.secret import BearerToken, WebhookUrl
 from twitter_pipeline.stream_rules import RuleLimits
 
 logger = logging.getLogger(__name__)
@@ -26,6 +29,10 @@ BEARER_PREFIX = "TWITTER_BEARER_"
 
 _TOKEN = re.compile(r"[!#-&(-_a-~]+")
 """Whatever can be sent but quotes."""
+
+_SENDABLE = re.compile(r"[!-~]+")
+
+_DECIMAL = re.compile(r"[0-9](\.[0-9]{1,17})?")
 
 # Who can write it can have the tokens sent to an address of theirs.
 _OPEN_TO_OTHERS = stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH
@@ -56,6 +63,9 @@ class Settings:
     concurrency: int = 16
     batch_accounts: int = 25
     profile_max_age: timedelta = timedelta(days=7)
+    backfill_share: float = 0.8
+    archive_query_characters: int = 1024
+    archive_page_size: int = 500
     watch_detection: Detection = Detection.TIMELINE
     search_query_characters: int = 512
     watch_polls_per_hour: int = 1000
@@ -68,6 +78,9 @@ class Settings:
     keep_watch_runs: timedelta = timedelta(days=14)
     delete_content: bool = False
     prices: Prices = field(default_factory=Prices)
+    budgets: Budgets = field(default_factory=Budgets)
+    confirm_usd: Decimal = Decimal(20)
+    alert_webhook: WebhookUrl | None = None
 
     @property
     def local_dir(self) -> Path:
@@ -96,6 +109,11 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         concurrency=reader.read("TWITTER_CONCURRENCY", _whole(1, 256), defaults.concurrency),
         batch_accounts=reader.read("TWITTER_BATCH_ACCOUNTS", _whole(1, 10_000), defaults.batch_accounts),
         profile_max_age=timedelta(days=reader.read("TWITTER_PROFILE_MAX_AGE_DAYS", _whole(0, 3650), 7)),
+        backfill_share=reader.read("TWITTER_BACKFILL_SHARE", _share, defaults.backfill_share),
+        archive_query_characters=reader.read(
+            "TWITTER_ARCHIVE_QUERY_CHARACTERS", _whole(20, 4096), defaults.archive_query_characters
+        ),
+        archive_page_size=reader.read("TWITTER_ARCHIVE_PAGE_SIZE", _whole(10, 500), defaults.archive_page_size),
         watch_detection=reader.read("TWITTER_WATCH_DETECTION", _detection, defaults.watch_detection),
         search_query_characters=reader.read(
             "TWITTER_SEARCH_QUERY_CHARACTERS", _whole(20, 4096), defaults.search_query_characters
@@ -120,9 +138,22 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
             post_usd=reader.read("TWITTER_PRICE_POST_USD", _money, defaults.prices.post_usd),
             user_usd=reader.read("TWITTER_PRICE_USER_USD", _money, defaults.prices.user_usd),
         ),
+        budgets=Budgets(
+            run=_limit(reader, "TWITTER_BUDGET_RUN"),
+            day=_limit(reader, "TWITTER_BUDGET_DAY"),
+            month=_limit(reader, "TWITTER_BUDGET_MONTH"),
+            billing_day=reader.read("TWITTER_BILLING_DAY", _whole(1, 28), defaults.budgets.billing_day),
+        ),
+        confirm_usd=reader.read("TWITTER_CONFIRM_USD", _dollars, defaults.confirm_usd),
+        # Never refused by its conversion, whose error would show it.
+        alert_webhook=reader.read("TWITTER_ALERT_WEBHOOK", WebhookUrl, None),
     )
     if settings.watch_shortest > settings.watch_longest:
         raise ConfigurationError("TWITTER_WATCH_SHORTEST_SECONDS is more than TWITTER_WATCH_LONGEST_SECONDS")
+    if settings.alert_webhook is not None and not _is_fit_to_post_to(settings.alert_webhook):
+        raise ConfigurationError(
+            "TWITTER_ALERT_WEBHOOK is no address to post to; expected https://, or http:// on this machine"
+        )
     return settings
 
 
@@ -158,6 +189,9 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "TWITTER_CONCURRENCY": str(settings.concurrency),
         "TWITTER_BATCH_ACCOUNTS": str(settings.batch_accounts),
         "TWITTER_PROFILE_MAX_AGE_DAYS": f"{settings.profile_max_age / timedelta(days=1):g}",
+        "TWITTER_BACKFILL_SHARE": str(settings.backfill_share),
+        "TWITTER_ARCHIVE_QUERY_CHARACTERS": str(settings.archive_query_characters),
+        "TWITTER_ARCHIVE_PAGE_SIZE": str(settings.archive_page_size),
         "TWITTER_WATCH_DETECTION": settings.watch_detection.value,
         "TWITTER_SEARCH_QUERY_CHARACTERS": str(settings.search_query_characters),
         "TWITTER_WATCH_POLLS_PER_HOUR": str(settings.watch_polls_per_hour),
@@ -172,6 +206,19 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "TWITTER_DELETE_CONTENT": "true" if settings.delete_content else "false",
         "TWITTER_PRICE_POST_USD": str(settings.prices.post_usd),
         "TWITTER_PRICE_USER_USD": str(settings.prices.user_usd),
+        **_render_limit("TWITTER_BUDGET_RUN", settings.budgets.run),
+        **_render_limit("TWITTER_BUDGET_DAY", settings.budgets.day),
+        **_render_limit("TWITTER_BUDGET_MONTH", settings.budgets.month),
+        "TWITTER_BILLING_DAY": str(settings.budgets.billing_day),
+        "TWITTER_CONFIRM_USD": str(settings.confirm_usd),
+        "TWITTER_ALERT_WEBHOOK": "" if settings.alert_webhook is None else settings.alert_webhook.reveal(),
+    }
+
+
+def _render_limit(name: str, limit: Limit) -> dict[str, str]:
+    return {
+        f"{name}_USD": "" if limit.usd is None else str(limit.usd),
+        f"{name}_POSTS": "" if limit.posts is None else str(limit.posts),
     }
 
 
@@ -199,6 +246,12 @@ class _Reader:
             raise ConfigurationError(f"{name} is {shown!r}; expected {error}") from None
 
 
+def _limit(reader: _Reader, name: str) -> Limit:
+    return Limit(
+        usd=reader.read(f"{name}_USD", _dollars, None), posts=reader.read(f"{name}_POSTS", _whole(0, 999_999_999), None)
+    )
+
+
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         # The length first: int() refuses thousands of digits with an error of its own.
@@ -207,6 +260,12 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return convert
+
+
+def _share(text: str) -> float:
+    if not (_DECIMAL.fullmatch(text) and 0.05 <= float(text) <= 1):
+        raise ValueError("a number from 0.05 to 1, such as 0.8")
+    return float(text)
 
 
 def _yes_or_no(text: str) -> bool:
@@ -230,13 +289,33 @@ def _detection(text: str) -> Detection:
 
 
 def _money(text: str) -> Decimal:
+    return _amount(text, most=1000, example="0.005")
+
+
+def _dollars(text: str) -> Decimal:
+    return _amount(text, most=10_000_000, example="25")
+
+
+def _amount(text: str, *, most: int, example: str) -> Decimal:
     try:
         amount = Decimal(text)
     except InvalidOperation:
         amount = Decimal(-1)
-    if not (amount.is_finite() and 0 <= amount <= 1000):
-        raise ValueError("an amount in US dollars, such as 0.005")
+    if not (amount.is_finite() and 0 <= amount <= most):
+        raise ValueError(f"an amount in US dollars, such as {example}")
     return amount
+
+
+def _is_fit_to_post_to(webhook: WebhookUrl) -> bool:
+    """Tell whether nobody on the way could read the address."""
+    try:
+        parts = urlsplit(webhook.reveal())
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:  # a bracket or a port that is none
+        return False
+    if _SENDABLE.fullmatch(webhook.reveal()) is None or not host:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 
 
 def _bearer_tokens(variables: _Variables) -> dict[str, BearerToken]:

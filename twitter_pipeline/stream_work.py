@@ -17,10 +17,11 @@ from typing import Self
 
 from twitter_pipeline.calls import XApi
 from twitter_pipeline.chunks import chunks
-from twitter_pipeline.errors import ApiError, Interrupted, PipelineError
+from twitter_pipeline.errors import ApiError, BudgetReached, Interrupted, PipelineError
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.stream import ListenLock, continue_call, load_watched, save_streamed
 from twitter_pipeline.stream_rules import RuleChanges, RuleLimits, StreamRule, plan_rules
+from twitter_pipeline.texts import counted
 from twitter_pipeline.x_api.parsing import Tweet
 from twitter_pipeline.x_api.problems import Problem
 
@@ -49,11 +50,14 @@ class LockLost(PipelineError):
 class Storer:
     """Stores tweets in a thread of its own, in the order of their coming. Use it as a context: leaving stores the rest.
 
-    `put` and `check` raise what has gone wrong in the thread.
+    `put` and `check` raise what has gone wrong in the thread. `require_budget` raises BudgetReached when no more may be
+    read; `check` raises that too, and what has come already is stored all the same.
     """
 
-    def __init__(self, database: Database, *, call_id: int, say: Say) -> None:
+    def __init__(self, database: Database, *, call_id: int, say: Say, require_budget: Callable[[], None]) -> None:
         self._database = database
+        self._require_budget = require_budget
+        self._reached: BudgetReached | None = None
         self._call_id = call_id
         self._day = day_of(datetime.now(UTC))
         self._waiting: Queue[Tweet | None] = Queue(MOST_WAITING)
@@ -80,7 +84,7 @@ class Storer:
 
     def _put(self, item: Tweet | None) -> None:
         while True:
-            self.check()
+            self._raise_failure()
             try:
                 self._waiting.put(item, timeout=1.0)
             except Full:
@@ -89,6 +93,11 @@ class Storer:
 
     def check(self) -> None:
         """Raise what has gone wrong."""
+        self._raise_failure()
+        if self._reached is not None:
+            raise self._reached
+
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
@@ -132,6 +141,10 @@ class Storer:
             )
             self._tally.count(author_id, streamed.new, streamed.not_tracked)
         self._tally.tell_now_and_then()
+        try:
+            self._require_budget()
+        except BudgetReached as error:
+            self._reached = error
 
 
 @dataclass(slots=True)
@@ -159,9 +172,9 @@ class Tally:
     def tell(self) -> None:
         """Tell what has come since the last time, if anything has."""
         if self.new:
-            self.say(f"{_counted(self.new, 'new tweet')} of {_counted(len(self.authors), 'account')} stored")
+            self.say(f"{counted(self.new, 'new tweet')} of {counted(len(self.authors), 'account')} stored")
         if self.not_tracked:
-            self.say(f"{_counted(self.not_tracked, 'tweet')} passed over: rules of other programs brought them")
+            self.say(f"{counted(self.not_tracked, 'tweet')} passed over: rules of other programs brought them")
         if self.new or self.not_tracked:
             self.told_at = time.monotonic()
         self.new, self.not_tracked, self.authors = 0, 0, set()
@@ -205,11 +218,11 @@ class RuleKeeper:
         self._watched, self._synced_at, self.listened = watched, datetime.now(UTC), changes.listened
         if changes.add or changes.delete:
             self._say(
-                f"rules in step: {_counted(changes.rules, 'rule')} for {_counted(changes.listened, 'account')} "
+                f"rules in step: {counted(changes.rules, 'rule')} for {counted(changes.listened, 'account')} "
                 f"({len(changes.add)} added, {len(changes.delete)} deleted)"
             )
         if changes.left_out:
-            self._say(f"{_counted(len(changes.left_out), 'account')} have no room in the rules and are polled only")
+            self._say(f"{counted(len(changes.left_out), 'account')} have no room in the rules and are polled only")
         if not watched:
             raise NothingTracked("no account is tracked")
 
@@ -289,7 +302,3 @@ class RuleKeeper:
 def day_of(now: datetime) -> date:
     """Return the UTC day, by which X bills."""
     return now.astimezone(UTC).date()
-
-
-def _counted(count: int, singular: str) -> str:
-    return f"{count:,} {singular}{'' if count == 1 else 's'}"

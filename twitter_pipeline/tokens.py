@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from twitter_pipeline.budgets import Budgets, Cost
 from twitter_pipeline.errors import (
     ApiError,
+    BudgetReached,
     ConfigurationError,
     Interrupted,
     NoTokenAvailable,
@@ -21,10 +23,22 @@ from twitter_pipeline.errors import (
     TokenRejected,
     UsageCapped,
 )
+from twitter_pipeline.prices import Prices
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.spending import count_spending, find_used_up
 from twitter_pipeline.store.tokens import TokenState, load_tokens, refuse_to_mix, register_tokens, save_token_status
-from twitter_pipeline.store.windows import Lease, Settlement, WindowState, lease_call, load_windows, settle_call
+from twitter_pipeline.store.windows import (
+    Lease,
+    Purse,
+    Settlement,
+    Short,
+    WindowState,
+    lease_call,
+    lease_call_within,
+    load_windows,
+    settle_call,
+)
 from twitter_pipeline.words import TokenStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
 
@@ -70,8 +84,10 @@ class Closed:
 class TokenPool:
     """The tokens of this process, leased one call at a time. Safe to share between threads.
 
-    `lease_s` is the longest one call can last. Setting `stop` ends every wait with Interrupted. That an endpoint is
-    closed to a token that works elsewhere is known to this pool only: the next one asks once again.
+    `lease_s` is the longest one call can last. With a `share` below 1 the rest of every window is left to other pools,
+    whatever their wishes, until nothing is lost by taking it. Setting `stop` ends every wait with Interrupted. That an
+    endpoint is closed to a token that works elsewhere is known to this pool only: the next one asks once again.
+    No call is sent that could cost more than the `budgets` have left, whatever other pools send at the same time.
     """
 
     def __init__(
@@ -80,7 +96,10 @@ class TokenPool:
         bearer_tokens: Mapping[str, BearerToken],
         *,
         lease_s: float,
+        share: float = 1.0,
         stop: threading.Event | None = None,
+        budgets: Budgets | None = None,
+        prices: Prices | None = None,
     ) -> None:
         if not bearer_tokens:
             raise ConfigurationError("No bearer token is configured. Put TWITTER_BEARER_1=... into .env")
@@ -88,49 +107,110 @@ class TokenPool:
         self._tokens = dict(bearer_tokens)
         self._env_keys = sorted(bearer_tokens)
         self._lease_s = lease_s
+        self._share = share
         self._stop = stop or threading.Event()
+        self._budgets = budgets or Budgets()
+        self._prices = prices or Prices()
         self._settled = threading.Condition()
         self._announced: set[Waiting] = set()
-        self._waiting: dict[int, Waiting] = {}
+        self._waiting: dict[int, Endpoint] = {}
+        self._waits_until: dict[Endpoint, datetime] = {}
         self._worked: set[tuple[Endpoint, str]] = set()
         self._closed: dict[tuple[Endpoint, str], Closed] = {}
         refuse_to_mix(database, self._env_keys)
         register_tokens(database, self._env_keys, [endpoint.value for endpoint in Endpoint])
+        count_spending(database, self._budgets)
 
     @property
     def waiting(self) -> Waiting | None:
         """What work in this process waits for, the soonest first; None while none waits."""
-        return min(tuple(self._waiting.values()), key=lambda each: each.until, default=None)
+        waits = (Waiting(endpoint, self._waits_until[endpoint]) for endpoint in tuple(self._waiting.values()))
+        return min(waits, key=lambda each: each.until, default=None)
 
-    def lease(self, endpoint: Endpoint, *, user_id: int | None = None, fetch_run_id: int | None = None) -> Grant:
-        """Take the right to one call, waiting for the soonest reset when no token has budget.
+    def lease(
+        self,
+        endpoint: Endpoint,
+        *,
+        user_id: int | None = None,
+        fetch_run_id: int | None = None,
+        most: Cost | None = None,
+    ) -> Grant:
+        """Take the right to one call, waiting until a token has budget: for a reset, or until others need less of it.
 
-        Raises NoTokenAvailable when no token is fit for use, Interrupted when the run is to stop.
+        `most` is what the call may cost, nothing by default. Raises NoTokenAvailable when no token is fit for use,
+        BudgetReached when a budget has too little left for the call, Interrupted when the run is to stop.
         """
+        most = most or Cost()
         began = time.monotonic()
         tries = 0
         try:
             while True:
                 if self._stop.is_set():
                     raise Interrupted(f"stopped while a call to {endpoint} was due")
-                lease = lease_call(
-                    self._database,
-                    endpoint,
-                    self._open_to(endpoint),
-                    lease_s=self._lease_s,
-                    user_id=user_id,
-                    fetch_run_id=fetch_run_id,
-                )
-                if lease is not None:
+                lease = self._try_lease(endpoint, user_id, fetch_run_id, most)
+                if isinstance(lease, Lease):
                     break
                 tries += 1
-                self._wait(endpoint, tries)
+                if isinstance(lease, Short):
+                    waited_long = time.monotonic() - began > self._lease_s
+                    self._await_money(lease, most, fetch_run_id, tries, give_up=waited_long)
+                else:
+                    # A wait for a reset may be long, and for nothing.
+                    self._refuse_if_used_up(most, fetch_run_id)
+                    self._wait(endpoint, tries)
         finally:
             self._waiting.pop(threading.get_ident(), None)
         if tries:
             # There may be budget for one more: each that gets on wakes the next.
             self._wake(1)
         return Grant(lease, self._tokens[lease.env_key], time.monotonic() - began if tries else 0.0)
+
+    def require_budget(self, most: Cost, *, fetch_run_id: int | None = None) -> None:
+        """Raise BudgetReached when a budget has no room for so much more, whatever is under way."""
+        self._refuse_if_used_up(most, fetch_run_id)
+
+    def _try_lease(
+        self, endpoint: Endpoint, user_id: int | None, fetch_run_id: int | None, most: Cost
+    ) -> Lease | Short | None:
+        if not self._budgets:
+            return lease_call(
+                self._database,
+                endpoint,
+                self._open_to(endpoint),
+                lease_s=self._lease_s,
+                share=self._share,
+                user_id=user_id,
+                fetch_run_id=fetch_run_id,
+            )
+        return lease_call_within(
+            self._database,
+            endpoint,
+            self._open_to(endpoint),
+            Purse(self._budgets, self._prices, most),
+            lease_s=self._lease_s,
+            share=self._share,
+            user_id=user_id,
+            fetch_run_id=fetch_run_id,
+        )
+
+    def _await_money(self, short: Short, most: Cost, fetch_run_id: int | None, tries: int, *, give_up: bool) -> None:
+        """Wait until a call under way gives back what it did not cost; raises BudgetReached when that is in vain."""
+        if short.is_used_up:
+            self._refuse_if_used_up(most, fetch_run_id)
+        if give_up:
+            # Those calls will not be settled: their processes died.
+            raise BudgetReached(
+                f"the budget of the {short.period} is held by calls that were never answered; they give it back when "
+                "their runs are closed"
+            )
+        self._pause(min(_CONTENDED_PAUSE_S * tries, _LONGEST_CONTENDED_PAUSE_S))
+
+    def _refuse_if_used_up(self, most: Cost, fetch_run_id: int | None) -> None:
+        if most == Cost():
+            return
+        reached = find_used_up(self._database, self._budgets, self._prices, wanted=most, fetch_run_id=fetch_run_id)
+        if reached is not None:
+            raise reached
 
     def settle(self, lease: Lease, settlement: Settlement) -> None:
         """Correct the window by what X said, and let one who waits look again."""
@@ -184,32 +264,50 @@ class TokenPool:
         windows = load_windows(self._database, endpoint, self._open_to(endpoint))
         if not any(window.usable for window in windows):
             raise self._no_token(endpoint)
-        until = waits_until(windows, lease_s=self._lease_s)
+        until = waits_until(windows, lease_s=self._lease_s, share=self._share)
         if until is None:
             self._pause(min(_CONTENDED_PAUSE_S * tries, _LONGEST_CONTENDED_PAUSE_S))
             return
-        waiting = Waiting(endpoint, until)
-        self._waiting[threading.get_ident()] = waiting
-        self._announce(waiting, windows)
-        self._pause(min((until - windows[0].now).total_seconds(), _LONGEST_PAUSE_S))
+        # What the latest look has told holds for all who wait there.
+        self._waits_until[endpoint] = until
+        self._waiting[threading.get_ident()] = endpoint
+        left_s = min((until - windows[0].now).total_seconds(), _LONGEST_PAUSE_S)
+        if until == waits_until(windows, lease_s=self._lease_s):
+            self._announce("Waiting for budget for %s until %s: %s used up", Waiting(endpoint, until), windows)
+            self._pause(left_s)
+        else:
+            resets_at = soonest_reset(windows) or until
+            self._announce(
+                "Leaving calls of %s to others until %s, ever fewer: %s", Waiting(endpoint, resets_at), windows
+            )
+            # One at a time, each of whom wakes the next: all would ask at once for the few calls that become free.
+            self._pause(max(left_s, _CONTENDED_PAUSE_S), in_turn_at=endpoint)
 
-    def _pause(self, pause_s: float) -> None:
-        """Wait for a settlement in this process, the time given, or the order to stop, whichever comes first."""
+    def _pause(self, pause_s: float, *, in_turn_at: Endpoint | None = None) -> None:
+        """Wait for a settlement in this process, the time given, or the order to stop, whichever comes first.
+
+        `in_turn_at`: the end of the time is only for the thread that has waited longest for that endpoint.
+        """
         end = time.monotonic() + pause_s
         with self._settled:
-            while (left := end - time.monotonic()) > 0 and not self._stop.is_set():
-                if self._settled.wait(min(left, _STOP_CHECK_S)):
+            while not self._stop.is_set():
+                left_s = end - time.monotonic()
+                if left_s <= 0 and (in_turn_at is None or self._is_first(in_turn_at)):
+                    return
+                if self._settled.wait(min(left_s, _STOP_CHECK_S) if left_s > 0 else _STOP_CHECK_S):
                     return
 
-    def _announce(self, waiting: Waiting, windows: list[WindowState]) -> None:
+    def _is_first(self, endpoint: Endpoint) -> bool:
+        waiting = (thread for thread, waits_for in tuple(self._waiting.items()) if waits_for is endpoint)
+        return next(waiting) == threading.get_ident()
+
+    def _announce(self, text: str, waiting: Waiting, windows: list[WindowState]) -> None:
         with self._settled:
             if waiting in self._announced:
                 return
             self._announced = {waiting}
         names = ", ".join(window.env_key for window in windows if window.usable)
-        logger.info(
-            "Waiting for budget for %s until %s: %s used up", waiting.endpoint, f"{waiting.until:%H:%M:%S} UTC", names
-        )
+        logger.info(text, waiting.endpoint, f"{waiting.until:%H:%M:%S} UTC", names)
 
     def _no_token(self, endpoint: Endpoint) -> NoTokenAvailable:
         states = "\n".join(
@@ -240,8 +338,17 @@ def retire(error: ApiError, *, now: datetime) -> tuple[TokenStatus, datetime | N
             return None
 
 
-def waits_until(windows: list[WindowState], *, lease_s: float) -> datetime | None:
-    """Return the soonest reset when every usable token is used up; None when an answer may free a call sooner."""
-    resets = [window.exhausted_until(lease_s=lease_s) for window in windows if window.usable]
-    known = [reset for reset in resets if reset is not None]
-    return min(known) if len(known) == len(resets) else None
+def waits_until(windows: list[WindowState], *, lease_s: float, share: float = 1.0) -> datetime | None:
+    """Return from when on a call may be had when no usable token has budget; None when an answer may free one sooner.
+
+    For a whole window that is the soonest reset, for a `share` of it also when the reserve for others has shrunk.
+    """
+    frees = [window.exhausted_until(lease_s=lease_s, share=share) for window in windows if window.usable]
+    known = [free for free in frees if free is not None]
+    return min(known) if len(known) == len(frees) else None
+
+
+def soonest_reset(windows: list[WindowState]) -> datetime | None:
+    """Return when the next of the windows that are open resets."""
+    resets = (window.reset_at for window in windows if window.usable)
+    return min((reset for reset in resets if reset is not None and reset > windows[0].now), default=None)

@@ -5,20 +5,24 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
+from twitter_pipeline.budgets import Cost
 from twitter_pipeline.coverage import time_at
 from twitter_pipeline.detection import accounts_per_call, current_detection, endpoint_of
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.polling.plan import Bounds, Plan, allocate, next_look, next_poll
+from twitter_pipeline.polling.prior import Prior, learn_prior
 from twitter_pipeline.polling.rates import FORGOTTEN, Memory
 from twitter_pipeline.request import NEW, FetchMode, FetchRequest
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import AccountReport
+from twitter_pipeline.store.spending import count_spending, find_used_up
 from twitter_pipeline.store.sweeps import load_active_since
 from twitter_pipeline.store.watch import (
     NextPoll,
     Polled,
     hand_out,
+    load_halves,
     load_handed,
     load_newly_read,
     load_outlook,
@@ -56,7 +60,7 @@ def take_due(database: Database, settings: Settings) -> Due | str:
         return f"none of {outlook.tracked:,} tracked accounts is due before {_clock(outlook.next_poll_at)}"
     if outlook.polled_at is not None and outlook.now < outlook.polled_at + settings.watch_spacing:
         return f"accounts are gathered until {_clock(outlook.polled_at + settings.watch_spacing)}"
-    if (reason := _no_budget(database, settings)) is not None:
+    if (reason := _no_budget(database, settings) or _no_money(database, settings)) is not None:
         return reason
     key = f"watch-{uuid4().hex}"
     accounts = hand_out(database, key, at_most=ACCOUNTS_A_RUN)
@@ -79,47 +83,50 @@ def plan_next_polls(database: Database, settings: Settings, reports: Sequence[Ac
 
     Accounts that failed are tried again after the shortest interval. Returns the plan that it was decided by.
     """
-    plan = share_budget(database, settings)
+    prior = learn_prior(load_halves(database))
+    plan = share_budget(database, settings, prior)
     read = [each.user_id for each in reports if each.user_id is not None and each.outcome in _TOLD]
     failed = [each.user_id for each in reports if each.user_id is not None and each.outcome not in _TOLD]
-    save_polls(database, _next_polls(database, plan, read))
+    save_polls(database, _next_polls(database, plan, prior, read))
     postpone(database, failed, seconds=settings.watch_shortest.total_seconds())
     return plan
 
 
-def share_budget(database: Database, settings: Settings) -> Plan:
-    """Share the budget of polls out among all tracked accounts."""
+def share_budget(database: Database, settings: Settings, prior: Prior) -> Plan:
+    """Share the budget of polls out among all tracked accounts; of which nothing is known yet count as the prior."""
     rates, away = load_rates(database)
-    unknown = Memory(datetime.now(UTC)).rate().even
+    unknown = Memory(datetime.now(UTC)).rate(prior).even
     bounds = Bounds(settings.watch_shortest, settings.watch_longest)
     known = [unknown if rate is None else rate for rate in rates]
     looks = accounts_per_call(current_detection(database, settings), settings)
     return allocate(known, polls_per_hour=looks * settings.watch_polls_per_hour, bounds=bounds, away=away)
 
 
-def _next_polls(database: Database, plan: Plan, user_ids: Sequence[int]) -> list[NextPoll]:
+def _next_polls(database: Database, plan: Plan, prior: Prior, user_ids: Sequence[int]) -> list[NextPoll]:
     polled = load_polled(database, user_ids)
     if not polled:
         return []
     read = load_newly_read(database, user_ids, remembered_from=polled[0].now - FORGOTTEN)
-    return [_next_poll(plan, each, read.get(each.user_id, {})) for each in polled]
+    return [_next_poll(plan, prior, each, read.get(each.user_id, {})) for each in polled]
 
 
-def _next_poll(plan: Plan, polled: Polled, read: Mapping[datetime, int]) -> NextPoll:
+def _next_poll(plan: Plan, prior: Prior, polled: Polled, read: Mapping[datetime, int]) -> NextPoll:
     """Decide when an account is polled next, and keep what was learned of it."""
     memory = _remembered(polled)
     if polled.availability is not Availability.ACTIVE:
         at = next_look(plan, user_id=polled.user_id, away_since=polled.availability_since, after=polled.now)
         # An account that was away from the first on is learned from its history when it is back.
-        return NextPoll(polled.user_id, at, None if memory is None else memory.skip(polled.now))
+        memory = None if memory is None else memory.skip(polled.now)
+        return NextPoll(polled.user_id, at, memory, None if memory is None else memory.rate(prior).even)
     joins = memory is None
     if memory is None:
         # The hours of its history; a tweet from before them would count against hours that do not.
         memory = Memory(max(_complete_since(polled), polled.now - FORGOTTEN))
         read = {hour: count for hour, count in read.items() if hour >= memory.until}
     memory = memory.observe(read, polled.now)
-    at = next_poll(plan, memory.rate(), user_id=polled.user_id, after=polled.now, joins=joins)
-    return NextPoll(polled.user_id, at, memory)
+    rate = memory.rate(prior)
+    at = next_poll(plan, rate, user_id=polled.user_id, after=polled.now, joins=joins)
+    return NextPoll(polled.user_id, at, memory, rate.even)
 
 
 def _remembered(polled: Polled) -> Memory | None:
@@ -146,6 +153,14 @@ def _no_budget(database: Database, settings: Settings) -> str | None:
     if until is not None and until > datetime.now(UTC) + timedelta(seconds=1):
         return f"all tokens are used up until {_clock(until)}"
     return None
+
+
+def _no_money(database: Database, settings: Settings) -> str | None:
+    """Say which budget is used up, None when each has enough left for a page."""
+    count_spending(database, settings.budgets)
+    page = Cost(posts=settings.page_size)
+    reached = find_used_up(database, settings.budgets, settings.prices, wanted=page)
+    return None if reached is None else str(reached)
 
 
 def _clock(instant: datetime) -> str:

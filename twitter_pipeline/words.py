@@ -68,6 +68,7 @@ class HoleCause(StrEnum):
     INTERRUPTED = "interrupted"
     PROTECTED = "protected"
     FAULT = "fault"
+    BUDGET = "budget"
 
 
 class Source(StrEnum):
@@ -76,3 +77,14 @@ class Source(StrEnum):
     AUTO = "auto"
     SEARCH = "search"
     TIMELINE = "timeline"
+
+
+class AlertKind(StrEnum):
+    """What an alert is about."""
+
+    TOKEN_OUT_OF_USE = "token_out_of_use"  # noqa: S105 a word, not a secret
+    NO_TOKEN_LEFT = "no_token_left"  # noqa: S105 a word, not a secret
+    BUDGET_REACHED = "budget_reached"
+    PROMISE_BROKEN = "promise_broken"
+    ACCOUNT_GONE = "account_gone"
+    RUN_FAILED = "run_failed"

@@ -2,6 +2,6 @@
 
 import sys
 
-from twitter_pipeline.cli.program import main
+from twitter_pipeline.cli import main
 
 sys.exit(main())

@@ -37,6 +37,12 @@ def _note_debug(context: click.Context, _: click.Parameter, value: bool) -> None
         terminal.debug = terminal.debug or value
 
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else on stdout."
+)
+"""The option of every command that prints something."""
+
+
 class Command(click.Command):
     """A command of this program."""
 

@@ -1,31 +1,36 @@
 """`db`: apply the schema, tell the address, ask questions."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from functools import partial
+from decimal import Decimal
 from itertools import islice
+from types import UnionType
 from typing import LiteralString, cast
 
 import click
 import orjson
 import psycopg
+from psycopg.abc import Buffer
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 from psycopg.types.string import TextLoader
 from sqlalchemy import make_url
 
-from twitter_pipeline.cli.commands import Failure, Group, environment_settings
+from twitter_pipeline.cli.commands import Failure, Group, environment_settings, json_option
 from twitter_pipeline.cli.places import Tables, shown, tables
-from twitter_pipeline.cli.terminal import Terminal, cell, printable, table
-from twitter_pipeline.cli.words import counted
+from twitter_pipeline.cli.safe_text import printable
+from twitter_pipeline.cli.tables import FittedTable
+from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.store.schema import differences
 from twitter_pipeline.store.schema import upgrade as upgrade_schema
+from twitter_pipeline.texts import counted
 
 
 @click.group(cls=Group, short_help="Look after the database and ask it questions.")
@@ -44,8 +49,9 @@ def db() -> None:
 
 
 @db.command(short_help="Apply the schema.")
+@json_option
 @click.pass_obj
-def upgrade(terminal: Terminal) -> None:
+def upgrade(terminal: Terminal, *, as_json: bool) -> None:
     """Bring the schema of the database up to this version of the program; does nothing when it is there.
 
     \b
@@ -54,12 +60,16 @@ def upgrade(terminal: Terminal) -> None:
     """
     with tables(environment_settings(), terminal, current=False) as opened:
         upgrade_schema(opened.database.engine)
+    if as_json:
+        terminal.write_json({"database": shown(opened.url), "up_to_date": True})
+    else:
         terminal.write(f"The schema of {shown(opened.url)} is up to date")
 
 
 @db.command(short_help="Print the connection URL, with its password.")
+@json_option
 @click.pass_obj
-def url(terminal: Terminal) -> None:
+def url(terminal: Terminal, *, as_json: bool) -> None:
     """Print the URL of the database, with its password if it has one, for psql, SQLAlchemy and pandas.
 
     The embedded server runs only while something uses it, such as `make up`.
@@ -69,7 +79,10 @@ def url(terminal: Terminal) -> None:
       psql "$(twitter-pipeline db url)"
     """
     with tables(environment_settings(), terminal, current=False) as opened:
-        sys.stdout.write(_plain(opened.url) + "\n")
+        if as_json:
+            terminal.write_json({"url": _plain(opened.url)})
+        else:
+            sys.stdout.write(_plain(opened.url) + "\n")
         if opened.server is not None:
             terminal.say("The embedded server answers there only while `make up` or another command of ours runs.")
 
@@ -78,37 +91,43 @@ def url(terminal: Terminal) -> None:
 @click.argument("sql", metavar="SQL | -")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="How many rows at most.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the rows as CSV instead of a table.")
+@json_option
 @click.pass_obj
-def query(terminal: Terminal, *, sql: str, limit: int, as_csv: bool) -> None:
+def query(terminal: Terminal, *, sql: str, limit: int, as_csv: bool, as_json: bool) -> None:
     """Run one SQL query, of the command line or of stdin (-), and print its rows. It can change nothing.
 
     \b
     Examples:
       twitter-pipeline db query "SELECT kind, count(*) FROM tweets GROUP BY kind"
       twitter-pipeline db query - < query.sql
+      twitter-pipeline db query --json "SELECT raw FROM tweets ORDER BY id DESC LIMIT 1"
       twitter-pipeline db query --csv --limit 100000 "SELECT id, created_at, text FROM tweets" > tweets.csv
     """
     text = sys.stdin.read() if sql == "-" else sql
     if not text.strip():
         raise ConfigurationError('There is no query. Give it as in: twitter-pipeline db query "SELECT 1"')
+    if as_csv and as_json:
+        raise ConfigurationError("Give either --csv or --json.")
     with tables(environment_settings(), terminal) as opened:
         names, rows = _rows_of(opened, text, limit + 1)
-    if as_csv:
+    if as_json:
+        headings = _each_once(names)
+        terminal.write_json([dict(zip(headings, map(_json_value, row), strict=True)) for row in rows[:limit]])
+    elif as_csv:
         # A file gets what is stored; a terminal must not obey what somebody wrote into a tweet.
-        as_row = partial(map, printable) if sys.stdout.isatty() else list
-        csv.writer(sys.stdout, lineterminator="\n").writerows(map(as_row, [names, *rows[:limit]]))
+        as_text = printable if sys.stdout.isatty() else str
+        shown_rows = (map(_shown_value, row) for row in rows[:limit])
+        csv.writer(sys.stdout, lineterminator="\n").writerows(map(as_text, row) for row in (names, *shown_rows))
     else:
-        lines = table(*names)
-        for row in rows[:limit]:
-            lines.add_row(*map(cell, row))
-        terminal.show(lines)
+        terminal.show(_table_of(names, rows[:limit]))
     more = len(rows) > limit
     terminal.say(f"The first {counted(limit, 'row')}; see --limit for more" if more else counted(len(rows), "row"))
 
 
 @db.command(short_help="Tell whether the database and the models agree.")
+@json_option
 @click.pass_obj
-def check(terminal: Terminal) -> None:
+def check(terminal: Terminal, *, as_json: bool) -> int:
     """Tell whether the tables are as the code's models describe them, for developers; exits with 1 if not.
 
     \b
@@ -117,9 +136,13 @@ def check(terminal: Terminal) -> None:
     """
     with tables(environment_settings(), terminal) as opened:
         found = differences(opened.database.engine)
+    if as_json:
+        terminal.write_json({"agree": found is None, "differences": found})
+        return 0 if found is None else 1
     if found is not None:
         raise Failure(f"The database and the models differ: {found}")
     terminal.write("The database and the models agree")
+    return 0
 
 
 @db.command(short_help="Open psql on the database.")
@@ -161,25 +184,70 @@ def _plain(url: str, *, with_password: bool = True) -> str:
     return plain.render_as_string(hide_password=False)
 
 
-def _rows_of(opened: Tables, text: str, limit: int) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the columns and the first rows as text."""
+def _rows_of(opened: Tables, text: str, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Return the names of the columns and the first rows; JSON is text."""
     with opened.database.transaction() as connection:
         connection.execute("SET TRANSACTION READ ONLY")
         with connection.cursor() as cursor:
             for name in ("json", "jsonb"):
                 # As it is stored: decoded, it may hold half a surrogate pair, which cannot be written anywhere.
-                cursor.adapters.register_loader(name, TextLoader)
+                cursor.adapters.register_loader(name, _JsonLoader)
             try:
                 # A person wrote it, so it is no literal of the program; rows come one by one, for there may be many.
                 # Left open, the stream would keep the connection's lock, and the transaction could not end.
                 stream = cast("Generator[tuple[object, ...]]", cursor.stream(cast("LiteralString", text)))
                 with closing(stream):
-                    rows = [[_shown_value(value) for value in row] for row in islice(stream, limit)]
+                    rows = list(islice(stream, limit))
             except psycopg.OperationalError:
                 raise
             except psycopg.Error as error:
                 raise ConfigurationError(_refusal(error)) from error
             return [column.name for column in cursor.description or ()], rows
+
+
+class JsonText(str):
+    """The text of a JSON value as it is stored."""
+
+    __slots__ = ()
+
+
+class _JsonLoader(TextLoader):
+    """Gives JSON as its text, told from other texts."""
+
+    def load(self, data: Buffer) -> JsonText:
+        return JsonText(super().load(data))
+
+
+def _table_of(names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> FittedTable:
+    """Return rows as a table: numbers to the right, texts wrapped."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    headings = _each_once(names)
+    numbers = [name for name, values in zip(headings, columns, strict=True) if _are(values, int | float | Decimal)]
+    words = [name for name, values in zip(headings, columns, strict=True) if _are(values, str | list)]
+    lines = table(*headings, right=numbers, prose=words)
+    for row in rows:
+        lines.add_row(*(cell(_shown_value(value)) for value in row))
+    return lines
+
+
+def _each_once(names: Sequence[str]) -> list[str]:
+    """Return the names of columns, of which two may have the same, so that each stands for one."""
+    return [name if names.index(name) == at else f"{name} ({at + 1})" for at, name in enumerate(names)]
+
+
+def _are(values: Iterable[object], kind: UnionType) -> bool:
+    found = [value for value in values if value is not None]
+    return bool(found) and all(isinstance(value, kind) and not isinstance(value, bool) for value in found)
+
+
+def _json_value(value: object) -> object:
+    match value:
+        case JsonText():
+            return json.loads(value)
+        case Multirange() | Range():
+            return _shown_value(cast("object", value))
+        case _:
+            return value
 
 
 def _refusal(error: psycopg.Error) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from twitter_pipeline.cli.commands import Command, environment_settings
-from twitter_pipeline.cli.launching import run_request
+from twitter_pipeline.cli.commands import Command, environment_settings, json_option
+from twitter_pipeline.cli.estimates import DRY_RUN_HELP, dry_run
+from twitter_pipeline.cli.launching import YES_HELP, run_request
 from twitter_pipeline.cli.places import workplace
-from twitter_pipeline.cli.results import exit_code, report_as_json, show_problems, show_report
+from twitter_pipeline.cli.results import exit_code, report_values, show_problems, show_report
 from twitter_pipeline.cli.terminal import Terminal, shortened
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.request import USERNAME, FetchRequest, parse_request, read_request
@@ -22,11 +23,21 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 @click.argument("sources", nargs=-1, metavar="FILE | - | @NAME...")
 @click.option("--mode", metavar="MODE", help="For @NAMEs: `full` (the default), `limit:N`, or `new`.")
 @click.option("--track", is_flag=True, help="For @NAMEs: watch the accounts from now on.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else on stdout.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help=DRY_RUN_HELP)
+@click.option("--yes", "-y", is_flag=True, help=YES_HELP)
+@json_option
 @click.option("--quiet", "-q", is_flag=True, help="Show neither progress nor results, only what could not be had.")
 @click.pass_obj
 def fetch(
-    terminal: Terminal, sources: Sequence[str], *, mode: str | None, track: bool, as_json: bool, quiet: bool
+    terminal: Terminal,
+    sources: Sequence[str],
+    *,
+    mode: str | None,
+    track: bool,
+    is_dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Download what is missing of the tweets of accounts.
 
@@ -37,6 +48,7 @@ def fetch(
     Examples:
       twitter-pipeline fetch @nasa @esa
       twitter-pipeline fetch @nasa --mode limit:200 --track
+      twitter-pipeline fetch request.json --dry-run
       twitter-pipeline fetch request.json --json > result.json
       echo '[{"username": "nasa", "fetch_mode": "full"}]' | twitter-pipeline fetch -
 
@@ -50,9 +62,12 @@ def fetch(
     """
     requests = read_sources(terminal, sources, mode=mode, track=track)
     with workplace(environment_settings(), terminal) as work:
-        ending = run_request(terminal, work, requests, show_progress=not quiet)
+        if is_dry_run:
+            dry_run(terminal, work, requests, as_json=as_json)
+            return 0
+        ending = run_request(terminal, work, requests, show_progress=not quiet, confirm=yes)
     if as_json:
-        sys.stdout.write(report_as_json(ending, made_up=work.made_up) + "\n")
+        terminal.write_json(report_values(ending, made_up=work.made_up))
     elif not quiet:
         show_report(terminal, ending, made_up=work.made_up)
     show_problems(terminal, ending)

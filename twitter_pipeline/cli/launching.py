@@ -1,35 +1,118 @@
-"""Run a request through Dagster in this process, with its progress on stderr."""
+"""Run a request or a backfill through Dagster in this process, with its progress on stderr."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
 
 from twitter_pipeline.cli.places import Workplace
 from twitter_pipeline.cli.progress import Progress
 from twitter_pipeline.cli.terminal import Terminal
+from twitter_pipeline.months import Months
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.runs import RunReport, load_run
+from twitter_pipeline.words import Source
+
+if TYPE_CHECKING:
+    from twitter_pipeline.orchestration.launch import FetchResult
+
+
+YES_HELP = "Fetch it though it may cost much (see TWITTER_CONFIRM_USD), without being asked."
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What a run came to. `report` is None when it broke before it was recorded; `error` says why it broke."""
+    """What a run came to. `report` is None when it broke before it was recorded; `error` says why it broke.
+
+    `wants_confirmation` tells that it fetched nothing because it would cost much.
+    """
 
     dagster_run_id: str | None
     report: RunReport | None
     error: str | None = None
     interrupted: bool = False
+    wants_confirmation: bool = False
 
 
 def run_request(
-    terminal: Terminal, work: Workplace, requests: Sequence[FetchRequest], *, show_progress: bool
+    terminal: Terminal, work: Workplace, requests: Sequence[FetchRequest], *, show_progress: bool, confirm: bool
 ) -> Ending:
-    """Run the job on a request, blocking; Ctrl-C ends it cleanly, and what was fetched is in the report."""
+    """Run the job on a request, blocking; Ctrl-C ends it cleanly, and what was fetched is in the report.
+
+    Without `confirm` a person at the terminal is asked when it would cost much.
+    """
+
+    def run(on_start: Callable[[str], None], confirm: bool) -> "FetchResult":
+        # Dagster takes a second to import, which only a run has to spend.
+        from twitter_pipeline.orchestration.launch import run_fetch_job
+
+        return run_fetch_job(requests, work.place, on_start=on_start, confirm=confirm)
+
+    return _run_confirmed(terminal, work, run, show_progress=show_progress, confirm=confirm)
+
+
+def run_months(
+    terminal: Terminal,
+    work: Workplace,
+    names: Sequence[str],
+    months: Months,
+    source: Source,
+    *,
+    show_progress: bool,
+    confirm: bool,
+) -> Ending:
+    """Run a backfill of months, of all tracked accounts without a name, in the same way."""
+
+    def run(on_start: Callable[[str], None], confirm: bool) -> "FetchResult":
+        from twitter_pipeline.orchestration.launch import run_backfill
+
+        return run_backfill(names, months, source, work.place, on_start=on_start, confirm=confirm)
+
+    return _run_confirmed(terminal, work, run, show_progress=show_progress, confirm=confirm)
+
+
+def _run_confirmed(
+    terminal: Terminal,
+    work: Workplace,
+    run: Callable[[Callable[[str], None], bool], "FetchResult"],
+    *,
+    show_progress: bool,
+    confirm: bool,
+) -> Ending:
+    """Run, and run again when it would cost much and the person at the terminal says yes."""
+    ending = _run(terminal, work, lambda on_start: run(on_start, confirm), show_progress=show_progress)
+    if not ending.wants_confirmation or not _is_somebody_there():
+        return ending
+    terminal.say(ending.error or "")
+    if not click.confirm("Fetch it?", default=False, err=True):
+        return ending
+    return _run(terminal, work, lambda on_start: run(on_start, True), show_progress=show_progress)
+
+
+def _is_somebody_there() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _run(
+    terminal: Terminal,
+    work: Workplace,
+    run: Callable[[Callable[[str], None]], "FetchResult"],
+    *,
+    show_progress: bool,
+) -> Ending:
     started: list[str] = []
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(terminal.err, work.place.database_url)) if show_progress else None
-        # Whatever a library prints, stdout is for the result.
-        stack.enter_context(redirect_stdout(terminal.err.file))
+        progress = (
+            stack.enter_context(Progress(terminal.err, work.place.database_url, sorted(work.place.bearer_tokens)))
+            if show_progress
+            else None
+        )
+        # Whatever a library prints, stdout is for the result. Not to the terminal's own stderr: Dagster turns the file
+        # behind sys.stdout to its logs while a run works, and the progress with it.
+        stack.enter_context(redirect_stdout(sys.stderr))
 
         def note_start(dagster_run_id: str) -> None:
             started.append(dagster_run_id)
@@ -37,11 +120,8 @@ def run_request(
                 progress.follow(dagster_run_id)
 
         try:
-            # Dagster takes a second to import, which only a run has to spend.
-            from twitter_pipeline.orchestration.launch import run_fetch_job
-
-            result = run_fetch_job(requests, work.place, on_start=note_start)
+            result = run(note_start)
         except KeyboardInterrupt:
             report = load_run(work.database, dagster_run_id=started[0]) if started else None
             return Ending(started[0] if started else None, report, interrupted=True)
-    return Ending(result.dagster_run_id, result.report, result.error)
+    return Ending(result.dagster_run_id, result.report, result.error, wants_confirmation=result.wants_confirmation)

@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
-from rich.table import Table
 
-from twitter_pipeline.cli.commands import Command, environment_settings
+from twitter_pipeline.cli.commands import Command, environment_settings, json_option
 from twitter_pipeline.cli.launching import run_request
 from twitter_pipeline.cli.places import MADE_UP, Workplace, prepare, workplace
-from twitter_pipeline.cli.results import exit_code, show_problems, show_report
+from twitter_pipeline.cli.results import exit_code, report_values, show_problems, show_report
 from twitter_pipeline.cli.status import overview
+from twitter_pipeline.cli.tables import FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.words import number
 from twitter_pipeline.local.places import WorkingPlace
@@ -20,7 +20,8 @@ from twitter_pipeline.request import FULL, FetchMode, FetchRequest
 from twitter_pipeline.sandbox.__main__ import main as serve_sandbox
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.activity import TokenCalls, load_calls_by_token
-from twitter_pipeline.store.status import load_account_statuses
+from twitter_pipeline.store.ledger import load_ledgers
+from twitter_pipeline.store.users import find_users
 
 DEMO = (
     FetchRequest("nasa", track_after=True, fetch_mode=FetchMode(100)),
@@ -37,8 +38,9 @@ DEMO = (
 
 
 @click.command(cls=Command, short_help="Fetch a sample request from the sandbox and show what was stored.")
+@json_option
 @click.pass_obj
-def demo(terminal: Terminal) -> int:
+def demo(terminal: Terminal, *, as_json: bool) -> int:
     """Fetch a sample request from the sandbox API through Dagster, and show what was stored.
 
     Tokens are left alone: all accounts and tweets are made up, and nothing is spent. Run it twice to see that only
@@ -50,10 +52,13 @@ def demo(terminal: Terminal) -> int:
     """
     settings = demo_settings(environment_settings(), terminal)
     with workplace(settings, terminal) as work:
-        ending = run_request(terminal, work, DEMO, show_progress=True)
-        show_report(terminal, ending, made_up=True)
+        ending = run_request(terminal, work, DEMO, show_progress=True, confirm=True)
+        if as_json:
+            terminal.write_json(report_values(ending, made_up=True))
+        else:
+            show_report(terminal, ending, made_up=True)
         show_problems(terminal, ending)
-        if ending.report is not None:
+        if ending.report is not None and not as_json:
             _show_stored(terminal, work, ending.report.id)
     return exit_code(ending)
 
@@ -119,11 +124,9 @@ def demo_settings(settings: Settings, terminal: Terminal) -> Settings:
 
 def _show_stored(terminal: Terminal, work: Workplace, fetch_run_id: int) -> None:
     names = {request.username for request in DEMO}
-    accounts = [
-        each for each in load_account_statuses(work.database) if each.username and each.username.lower() in names
-    ]
+    ledgers = load_ledgers(work.database, user_ids=[user.id for user in find_users(work.database, names).values()])
     terminal.write("\nIn the database:")
-    terminal.show(overview(accounts, {}, now=datetime.now(UTC)))
+    terminal.show(overview(ledgers, {}, now=datetime.now(UTC)))
     terminal.write("Calls of this run, by token:")
     terminal.show(_calls(load_calls_by_token(work.database, fetch_run_id)))
     terminal.write(WHERE_NEXT)
@@ -140,7 +143,7 @@ Where to look next (all of it made up):
 With tokens of your own (TWITTER_BEARER_1=... in .env) the same commands fetch from X."""
 
 
-def _calls(calls: Sequence[TokenCalls]) -> Table:
+def _calls(calls: Sequence[TokenCalls]) -> FittedTable:
     numbers = ("calls", "refused or failed", "results")
     lines = table("token", "endpoint", *numbers, right=numbers)
     for each in calls:

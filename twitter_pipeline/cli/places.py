@@ -16,7 +16,8 @@ from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import close_vanished_runs
 from twitter_pipeline.store.schema import require_current, upgrade
-from twitter_pipeline.store.tokens import SANDBOX_PREFIX, load_tokens, refuse_to_mix
+from twitter_pipeline.store.tokens import is_made_up, refuse_to_mix
+from twitter_pipeline.texts import first_line
 
 MADE_UP = "No token is configured, so this is the sandbox: all accounts and tweets are made up, and nothing is spent."
 
@@ -52,7 +53,7 @@ def tables(
         if current:
             require_current(database.engine)
             close_vanished_runs(database, prices=settings.prices)
-            if any(token.env_key.startswith(SANDBOX_PREFIX) for token in load_tokens(database)):
+            if is_made_up(database):
                 terminal.say("These are the sandbox's data: all accounts, tweets and costs are made up.")
         yield Tables(database, url, server)
 
@@ -112,8 +113,8 @@ def connected(url: str) -> Generator[Database]:
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    why = next(iter(str(cause).splitlines()), type(cause).__name__)
+    cause = (isinstance(error, DBAPIError) and error.orig) or error
+    why = first_line(cause)
     password = make_url(url).password
     if isinstance(password, str) and password:
         why = why.replace(password, "***")

@@ -1,5 +1,6 @@
 """The program `twitter-pipeline`: its commands by name, and how an error becomes a message and an exit code."""
 
+import errno
 import importlib
 import logging
 import os
@@ -7,30 +8,41 @@ import sys
 import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from keyword import iskeyword
 
 import click
+from click.shell_completion import CompletionItem
 
 from twitter_pipeline import __version__
+from twitter_pipeline.cli import INTERRUPTED
 from twitter_pipeline.cli.commands import HELP_NAMES, Failure, debug_option
+from twitter_pipeline.cli.safe_text import printable
 from twitter_pipeline.cli.terminal import Terminal
 from twitter_pipeline.errors import ConfigurationError, PipelineError
 from twitter_pipeline.local.processes import ending_signals_interrupt
+from twitter_pipeline.texts import first_line
 
-DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, INCOMPLETE, WRONG = 0, 1, 2
 
 COMMANDS = {
     "fetch": ("fetch", "Download the tweets of accounts."),
+    "backfill": ("backfill", "Fill months of accounts, from X's archive where a token may use it."),
     "status": ("status", "Show what is stored of each account, and what is missing."),
     "runs": ("runs", "Show the latest runs and what they achieved."),
+    "costs": ("costs", "Show what was spent, and what is left of the budgets."),
     "tracked": ("watchlist", "Show the accounts that are watched."),
     "track": ("watchlist", "Put accounts on the watch list."),
     "untrack": ("watchlist", "Take accounts off the watch list."),
+    "import": ("importing", "Bring in tweets from files that you have."),
+    "export": ("exporting", "Write stored tweets to a file: Parquet, CSV or JSON lines."),
     "listen": ("listen", "Store tweets of the watch list as they are written, until Ctrl-C."),
     "tokens": ("tokens", "Show every token and what is left of its limits."),
+    "alerts": ("alerts", "Show what somebody should know of."),
     "db": ("db", "Look after the database and ask it questions."),
     "demo": ("local", "Fetch a sample request from the sandbox and show what was stored."),
     "up": ("local", "Run the Dagster UI and its daemon until Ctrl-C."),
     "sandbox": ("local", "Serve the sandbox API alone."),
+    "completion": ("completion", "Print a script that completes words when Tab is pressed."),
 }
 """Each command with its module and its short help, so that the list is shown without loading the database's drivers."""
 
@@ -62,8 +74,15 @@ class Program(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"twitter_pipeline.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        # Python's own words cannot be names.
+        command: click.Command = getattr(module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Suggest commands without importing any, and options of the program itself."""
+        options = super(click.Group, self).shell_complete(ctx, incomplete)
+        commands = [(name, said) for name, (_, said) in COMMANDS.items() if name.startswith(incomplete)]
+        return [*(CompletionItem(name, help=said) for name, said in commands), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from their short helps, without importing any."""
@@ -81,7 +100,7 @@ program = Program(
 click.version_option(__version__, prog_name="twitter-pipeline")(program)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None) -> int:
     """Run one command and return its exit code; what goes wrong is one readable message on stderr."""
     terminal = Terminal.open()
     try:
@@ -120,16 +139,32 @@ def _report(terminal: Terminal, error: Exception) -> int:
     return INCOMPLETE
 
 
+_ADVICE = {
+    errno.ENOSPC: "Make room, or send the output elsewhere, and run the command again; what was stored stays.",
+    errno.EDQUOT: "Make room, or send the output elsewhere, and run the command again; what was stored stays.",
+    errno.EFBIG: "Send the output elsewhere, or raise the limit (ulimit -f), and run the command again.",
+    errno.EACCES: "Run the command as the user to whom it belongs, or let this one use it.",
+    errno.EPERM: "Run the command as the user to whom it belongs, or let this one use it.",
+    errno.EROFS: "Let the program write there, or give it another place.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n) and run the command again.",
+    errno.EIO: "Look at the disk or the terminal behind it.",
+}
+"""What to do about errors of the machine, which are no fault of the program."""
+
+
 def _describe(error: Exception) -> str:
     """Describe an exception that nobody expected in one line."""
     import psycopg
     from sqlalchemy.exc import DBAPIError
 
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    first_line = next(iter(str(cause).splitlines()), "")
+    cause = (isinstance(error, DBAPIError) and error.orig) or error
+    said = first_line(cause)
+    if isinstance(cause, OSError) and cause.errno in _ADVICE:
+        where = f"{printable(str(cause.filename))}: " if cause.filename is not None else ""
+        return f"{where}{cause.strerror}. {_ADVICE[cause.errno]}"
     if isinstance(cause, psycopg.OperationalError):
-        return f"the database stopped answering: {first_line}. Run the command again."
-    return f"{type(cause).__name__}: {first_line}\nThis is a fault of the program. Run again with --debug for details."
+        return f"the database stopped answering: {said}. Run the command again."
+    return f"{type(cause).__name__}: {said}\nThis is a fault of the program. Run again with --debug for details."
 
 
 class _TerminalHandler(logging.Handler):

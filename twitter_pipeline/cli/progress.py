@@ -1,66 +1,72 @@
-"""What a run does, on stderr while it works: a live display on a terminal, a plain line now and then elsewhere."""
+"""How far a run is, on stderr while it works."""
 
 import threading
-import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 import psycopg
 from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from twitter_pipeline.cli.words import counted, duration
-from twitter_pipeline.store.database import Database
+from twitter_pipeline.cli.display import Display
+from twitter_pipeline.cli.words import duration
+from twitter_pipeline.progress import Budget, Look, budgets, clock_time, progress_parts
+from twitter_pipeline.store.database import Database, DatabaseFault
+from twitter_pipeline.store.progress import load_busiest_endpoint, load_expected_calls
 from twitter_pipeline.store.runs import Progress as RunProgress
 from twitter_pipeline.store.runs import load_progress
+from twitter_pipeline.store.windows import load_windows
+from twitter_pipeline.x_api.endpoints import Endpoint
 
 POLL_S = 0.5
-PLAIN_LINE_S = 5.0
-UNCHANGED_LINE_S = 60.0
-RATE_OVER_S = 10.0
+
+LOOKS_KEPT = 240
+
+BUDGET_EVERY = 10
+"""Looks from one reading of the limits to the next."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Progress:
-    """Shows how far a run is while the context lasts. It looks into the database, from a thread of its own."""
+    """Shows how far a run is while the context lasts. It looks into the database, from a thread of its own.
 
-    def __init__(self, console: Console, database_url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
+    `env_keys` are the tokens whose limits tell when the run is expected to end.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        database_url: str,
+        env_keys: list[str],
+        *,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._display = Display(console)
         self._database = Database(database_url, pool_size=1)
+        self._env_keys = env_keys
         self._clock = clock
         self._dagster_run_id: str | None = None
-        self._latest: RunProgress | None = None
-        self._samples: deque[tuple[float, int]] = deque()
+        self._began_at = clock()
+        self._expected_calls: int | None = None
+        self._looks: list[Look] = []
+        self._budget: Sequence[Budget] = ()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="progress", daemon=True)
-        self._spinner = Spinner("dots")
-        self._live = Live(
-            console=console,
-            get_renderable=self._render,
-            refresh_per_second=4,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
 
     def follow(self, dagster_run_id: str) -> None:
         """Begin to show this run."""
+        self._display.announce(f"Run {dagster_run_id} has started")
+        self._began_at = self._clock()
         self._dagster_run_id = dagster_run_id
-        if not self._console.is_terminal:
-            self._console.print(f"Run {dagster_run_id} has started")
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        else:
-            self._console.print("Starting Dagster")
+        self._display.__enter__()
+        self._display.announce("Starting Dagster")
         self._thread.start()
         return self
 
@@ -69,69 +75,60 @@ class Progress:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        if self._console.is_terminal:
-            self._live.stop()
+        self._display.__exit__(kind, error, traceback)
         self._database.close()
 
     def _poll(self) -> None:
-        said, said_at = "", self._clock()
         while not self._ended.wait(POLL_S):
-            self._look()
-            if self._console.is_terminal or self._latest is None:
+            if self._dagster_run_id is None:
                 continue
-            line, passed_s = self._line(), self._clock() - said_at
-            if passed_s >= (UNCHANGED_LINE_S if line == said else PLAIN_LINE_S):
-                self._console.print(line)
-                said, said_at = line, self._clock()
+            try:
+                self._look(self._dagster_run_id)
+            except (psycopg.Error, SQLAlchemyError, DatabaseFault):
+                # The run itself says what is wrong with the database, and goes on when it is back.
+                continue
+            if self._looks:
+                last = self._looks[-1]
+                # In a log a line that counts down would be a new one every time.
+                at = with_countdown if self._display.is_live else clock_time
+                done = self._looks[0].left - last.left
+                total = self._looks[0].left
+                self._display.show(progress_parts(self._looks, self._budget, at=at), done=done, total=total)
+            else:
+                self._display.show(["Looking up the accounts"])
 
-    def _look(self) -> None:
-        if self._dagster_run_id is None:
+    def _look(self, dagster_run_id: str) -> None:
+        progress = load_progress(self._database, dagster_run_id)
+        if not progress.accounts:
             return
-        try:
-            self._latest = load_progress(self._database, self._dagster_run_id)
-        except (psycopg.Error, SQLAlchemyError):
-            # The run itself says what is wrong with the database, and goes on when it is back.
-            return
-        now = self._clock()
-        self._samples.append((now, self._latest.tweets_fetched))
-        while len(self._samples) > 2 and self._samples[0][0] < now - RATE_OVER_S:
-            self._samples.popleft()
+        if self._expected_calls is None:
+            self._expected_calls = load_expected_calls(self._database, dagster_run_id)
+            # What is left is counted in accounts until it is known in calls.
+            self._looks = (
+                [self._first(progress)] if self._expected_calls is not None or not self._looks else self._looks
+            )
+        if len(self._looks) % BUDGET_EVERY == 0:
+            endpoint = progress.waiting_for or load_busiest_endpoint(self._database, dagster_run_id)
+            windows = load_windows(self._database, Endpoint(endpoint), self._env_keys) if endpoint else []
+            self._budget = budgets(windows)
+        self._looks = [
+            *self._looks[:1],
+            *self._looks[1:][-LOOKS_KEPT:],
+            Look(self._clock(), progress, self._left(progress)),
+        ]
 
-    def _line(self) -> str:
-        if self._latest is None or not self._latest.accounts:
-            return "Starting" if self._dagster_run_id is None else "Looking up the accounts"
-        return describe(self._latest, tweets_per_s=rate(self._samples), now=datetime.now(UTC))
+    def _first(self, progress: RunProgress) -> Look:
+        """Return the look from which all work is counted, before the first call."""
+        nothing = RunProgress(progress.accounts, 0, 0, 0, 0, None, None)
+        return Look(self._began_at, nothing, self._left(nothing))
 
-    def _render(self) -> Table:
-        grid = Table.grid(padding=(0, 1))
-        parts = [self._spinner, Text(self._line())]
-        if self._latest is not None and self._latest.accounts:
-            bar = ProgressBar(total=self._latest.accounts, completed=self._latest.accounts_ended, width=24)
-            grid.add_row(self._spinner, bar, parts[1])
-        else:
-            grid.add_row(*parts)
-        return grid
-
-
-def describe(progress: RunProgress, *, tweets_per_s: float | None, now: datetime) -> str:
-    """Say in one line how far a run is, and what it waits for."""
-    parts = [
-        f"{progress.accounts_ended:,} of {counted(progress.accounts, 'account')}",
-        f"{counted(progress.tweets_fetched, 'tweet')}, {progress.tweets_new:,} new",
-        counted(progress.calls, "call"),
-    ]
-    if progress.waiting_for is not None and progress.waiting_until is not None:
-        left_s = max(0.0, (progress.waiting_until - now).total_seconds())
-        until = f"{progress.waiting_until.astimezone(UTC):%H:%M:%S} UTC, in {duration(left_s)}"
-        parts.append(f"waiting for budget for {progress.waiting_for} until {until}")
-    elif tweets_per_s is not None:
-        parts.append(f"{tweets_per_s:,.0f} tweets/s")
-    return " | ".join(parts)
+    def _left(self, progress: RunProgress) -> int:
+        """Return what is left: calls where they were estimated, else accounts."""
+        unended = progress.accounts - progress.accounts_ended
+        # What was estimated may be too little; an account that has not ended takes a call at least.
+        return max(unended, (self._expected_calls or 0) - progress.calls) if unended else 0
 
 
-def rate(samples: deque[tuple[float, int]]) -> float | None:
-    """Return tweets a second over the samples, None while there are too few."""
-    if len(samples) < 2:
-        return None
-    (first_at, first), (last_at, last) = samples[0], samples[-1]
-    return (last - first) / (last_at - first_at) if last_at > first_at else None
+def with_countdown(instant: datetime, now: datetime) -> str:
+    """Word an instant to come for somebody who watches: its time, and in how long that is."""
+    return f"{clock_time(instant, now)} (in {duration(max(0.0, (instant - now).total_seconds()))})"

@@ -1,28 +1,34 @@
 """What a run came to: as tables for a person, as JSON for a program, and as an exit code."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-from rich.table import Table
 from rich.text import Text
 
 from twitter_pipeline.cli.launching import Ending
+from twitter_pipeline.cli.tables import FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
-from twitter_pipeline.cli.words import STYLES, counted, dollars, duration, number
-from twitter_pipeline.store.runs import AccountReport, RunReport
+from twitter_pipeline.cli.words import STYLES, dollars, duration, number
+from twitter_pipeline.store.runs import AccountReport, Expected, RunReport
+from twitter_pipeline.texts import counted
 from twitter_pipeline.words import AccountOutcome, RunStatus
 
 ACCOUNTS_SHOWN = 50
+
+_LESS_NEEDED = ("waited", "calls", "stored in all")
 
 _FINISHED = (AccountOutcome.DONE, AccountOutcome.UNAVAILABLE)
 
 
 def exit_code(ending: Ending) -> int:
-    """Return 0 when everything asked for is there, 1 when something is missing, 130 after an interruption."""
+    """Return 0 when everything asked for is there, 1 when something is missing, 130 after an interruption.
+
+    2 when nothing was fetched for want of confirmation.
+    """
     if ending.interrupted:
         return 130
+    if ending.wants_confirmation:
+        return 2
     report = ending.report
     complete = report is not None and report.status is RunStatus.DONE and not report.unfinished
     return 0 if complete and ending.error is None else 1
@@ -68,6 +74,9 @@ def show_problems(terminal: Terminal, ending: Ending) -> None:
     if ending.interrupted:
         terminal.say("Interrupted. What was fetched is stored; the same command goes on from there.")
         return
+    if ending.wants_confirmation:
+        terminal.say(f"Error: {ending.error}")
+        return
     error = ending.error or (report.error if report is not None else None)
     missing = report.unfinished if report is not None else ()
     for each in missing[:ACCOUNTS_SHOWN]:
@@ -80,14 +89,8 @@ def show_problems(terminal: Terminal, ending: Ending) -> None:
         terminal.say("What was fetched is stored. Run the same command again: it fetches only what is missing.")
 
 
-def report_as_json(ending: Ending, *, made_up: bool) -> str:
-    """Return a run as JSON text; `sandbox` tells that its data are made up and its cost was not charged."""
-    text = orjson.dumps(_as_values(ending, made_up=made_up), option=orjson.OPT_INDENT_2).decode()
-    # JSON leaves some characters as they are that a terminal obeys; in a string their escapes mean the same.
-    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
-
-
-def _as_values(ending: Ending, *, made_up: bool) -> dict[str, Any]:
+def report_values(ending: Ending, *, made_up: bool) -> dict[str, Any]:
+    """Return a run as JSON values; `sandbox` tells that its data are made up and its cost was not charged."""
     report = ending.report
     if report is None:
         status = "cancelled" if ending.interrupted else "failed"
@@ -115,8 +118,18 @@ def _as_values(ending: Ending, *, made_up: bool) -> dict[str, Any]:
         "billed_posts": report.billed_posts,
         "billed_users": report.billed_users,
         "cost_usd": float(report.cost_usd),
+        "estimated": None if report.expected is None else _expected_values(report.expected),
         "error": ending.error or report.error,
         "accounts": [_account_values(each) for each in report.account_reports],
+    }
+
+
+def _expected_values(expected: Expected) -> dict[str, Any]:
+    return {
+        "calls": expected.calls,
+        "billed_posts": expected.posts,
+        "cost_usd": float(expected.cost_usd),
+        "seconds": expected.seconds,
     }
 
 
@@ -149,9 +162,9 @@ def _is_finished(account: AccountReport) -> bool:
     return account.outcome in _FINISHED
 
 
-def _accounts(accounts: Sequence[AccountReport]) -> Table:
+def _accounts(accounts: Sequence[AccountReport]) -> FittedTable:
     numbers = ("fetched", "new", "stored in all", "calls", "waited")
-    lines = table("account", "outcome", *numbers, "reason", right=numbers)
+    lines = table("account", "outcome", *numbers, "reason", right=numbers, prose=["reason"], drop=_LESS_NEEDED)
     for each in accounts:
         lines.add_row(
             cell(f"@{each.username}"),

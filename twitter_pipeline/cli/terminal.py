@@ -1,22 +1,22 @@
 """Where output goes: results to stdout, everything else to stderr, and nothing that could disturb a terminal."""
 
+import json
 import os
 import sys
-import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import datetime
+from decimal import Decimal
 from typing import Self, TextIO, cast
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from twitter_pipeline.cli.safe_text import printable
+from twitter_pipeline.cli.tables import FittedTable
 
 # So wide that nothing is ever wrapped: what is not a terminal is a file or a program, which want whole lines.
 _UNBOUNDED = 10_000
-
-# Emoji are joined with these; every other invisible character is shown by its code.
-_JOINERS = "\u200c\u200d"
 
 
 @dataclass(slots=True)
@@ -30,6 +30,7 @@ class Terminal:
     @classmethod
     def open(cls) -> Self:
         """Use this process's stdout and stderr; colours only where a person looks."""
+        _replace_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             # A terminal that cannot show a character gets a question mark, not a traceback.
             if hasattr(stream, "reconfigure"):
@@ -38,11 +39,20 @@ class Terminal:
 
     def say(self, message: str) -> None:
         """Write a message to stderr; line breaks stay, other control characters are shown by their codes."""
-        self.err.print(Text("\n".join(map(printable, message.split("\n")))), soft_wrap=True)
+        _print(self.err, message)
 
     def write(self, message: str) -> None:
         """Write lines of a result to stdout."""
-        self.out.print(Text("\n".join(map(printable, message.split("\n")))), soft_wrap=True)
+        _print(self.out, message)
+
+    def write_json(self, values: object) -> None:
+        """Write a result to stdout as JSON."""
+        self.out.file.write(as_json(values) + "\n")
+
+    def write_json_line(self, values: object) -> None:
+        """Write something that happens to stdout, as one line of JSON that is there at once."""
+        self.out.file.write(json.dumps(values, default=_plain) + "\n")
+        self.out.file.flush()
 
     def show(self, renderable: RenderableType) -> None:
         """Write a table to stdout."""
@@ -53,6 +63,13 @@ class _Reconfigurable(TextIO):
     def reconfigure(self, *, errors: str) -> None: ...
 
 
+def _replace_closed_streams() -> None:
+    """Let what was closed by the shell, as in `>&-`, swallow what is written; its number would go to a connection."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 as long as the process
+
+
 def _own_stderr() -> TextIO:
     """Return a stderr of our own: what a library does to the process's while it runs leaves it alone."""
     if sys.stderr is not sys.__stderr__:
@@ -61,45 +78,68 @@ def _own_stderr() -> TextIO:
 
 
 def _console(file: TextIO) -> Console:
-    width = None if file.isatty() else _UNBOUNDED
-    return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+    """Return a console on a stream, in colour where a person looks, or where FORCE_COLOR asks for it.
+
+    What moves is for a terminal that can move: no log gets it, whatever is said about colours.
+    """
+    is_terminal = file.isatty()
+    can_move = is_terminal and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    return Console(
+        file=file,
+        width=None if is_terminal else _UNBOUNDED,
+        force_interactive=can_move,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
 
 
-def table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
-    """Return an empty table; the columns named in `right` hold numbers."""
-    empty = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", header_style="bold")
-    numbers = set(right)
-    for name in columns:
-        is_number = name in numbers
-        empty.add_column(
-            Text(printable(name)), justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
-        )
-    return empty
+def _print(console: Console, message: str) -> None:
+    """Print lines, on a terminal wrapped at words; what is indented is for copying and stays in one piece."""
+    is_terminal = console.file.isatty()
+    for line in message.split("\n"):
+        console.print(Text(printable(line)), soft_wrap=not is_terminal or line.startswith(" "))
+
+
+def table(
+    *columns: str,
+    right: Collection[str] = (),
+    prose: Collection[str] = (),
+    drop: Sequence[str] = (),
+    title: str | None = None,
+) -> FittedTable:
+    """Return an empty table.
+
+    The columns named in `right` hold numbers, those in `prose` sentences, and those in `drop` may be left out where the
+    terminal is narrow, the first one first.
+    """
+    return FittedTable(columns, right=right, prose=prose, drop=drop, title=title)
 
 
 def cell(text: str, style: str = "") -> Text:
     """Return text from anywhere as a table's cell that cannot break the table."""
-    safe = printable(text)
-    if any(unicodedata.bidirectional(char) in ("R", "AL") for char in safe):
-        # Isolated, so that a right-to-left name does not turn its neighbours around.
-        safe = f"\u2068{safe}\u2069"
-    return Text(safe, style=style)
+    return Text(printable(text), style=style)
 
 
-def printable(text: str) -> str:
-    """Return the text in one line, with all that does not print shown by its code, such as \\x1b."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in _JOINERS else _code(char) for char in text)
+def as_json(values: object) -> str:
+    """Return values as JSON text, safe on a terminal: what it would obey is written as an escape."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, default=_plain)
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case Decimal():
+            return float(value)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        case _:
+            return str(value)
 
 
 def shortened(text: str, longest: int = 200) -> str:
     """Return what a person gave, printable and short enough to be repeated in a message."""
     shown = printable(text[: longest + 1])
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
-
-
-def _code(char: str) -> str:
-    if unicodedata.category(char) == "Zs":
-        return " "
-    return char.encode("unicode_escape").decode("ascii")

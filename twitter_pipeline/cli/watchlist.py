@@ -1,41 +1,48 @@
 """`tracked`, `track`, `untrack`: the accounts that are watched."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from threading import Event
+from typing import Any
 
 import click
 
+from twitter_pipeline.account_status import AccountStatus
 from twitter_pipeline.accounts import Resolution, Resolver
 from twitter_pipeline.calls import XApi
-from twitter_pipeline.cli.commands import Command, environment_settings
+from twitter_pipeline.cli.commands import Command, environment_settings, json_option
 from twitter_pipeline.cli.places import Workplace, tables, workplace
 from twitter_pipeline.cli.status import called
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.usernames import read_names
-from twitter_pipeline.cli.words import NOTHING, ago, ahead, counted, instant, number, seconds
-from twitter_pipeline.delays import NO_DELAYS, describe_delays
+from twitter_pipeline.cli.words import NOTHING, ago, ahead, instant, number, seconds
+from twitter_pipeline.delays import NO_DELAYS, Delays, describe_delays
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.delays import load_delays, load_delays_by_account
 from twitter_pipeline.store.status import load_account_statuses
 from twitter_pipeline.store.users import KnownUser, find_users, set_tracked
+from twitter_pipeline.texts import counted
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.x_api.client import XApiClient
 
+_LESS_NEEDED = ("tracked since (UTC)", "availability", "a day", "next poll", "tweets", "delay")
+
 
 @click.command(cls=Command, short_help="Show the accounts that are watched.")
+@json_option
 @click.pass_obj
-def tracked(terminal: Terminal) -> None:
+def tracked(terminal: Terminal, *, as_json: bool) -> None:
     """Show the watch list.
 
     `a day` is how many tweets a day the watch expects. `delay` is the time from writing to storing, the median of the
     tweets of the last day that the watch has found.
 
     \b
-    Example:
+    Examples:
       twitter-pipeline tracked
+      twitter-pipeline tracked --json
     """
     settings = environment_settings()
     promise = settings.watch_promise
@@ -43,12 +50,15 @@ def tracked(terminal: Terminal) -> None:
         accounts = load_account_statuses(opened.database, tracked_only=True)
         delays = load_delays_by_account(opened.database, promise=promise)
         over_all = load_delays(opened.database, promise=promise)
+    if as_json:
+        terminal.write_json([_as_values(each, delays.get(each.user_id, NO_DELAYS)) for each in accounts])
+        return
     if not accounts:
         terminal.write("No account is tracked. To track one: twitter-pipeline track NAME")
         return
     numbers = ("tweets", "a day")
     polls = ("last poll", "next poll", "delay")
-    lines = table("account", "tracked since (UTC)", *numbers, *polls, "availability", right=numbers)
+    lines = table("account", "tracked since (UTC)", *numbers, *polls, "availability", right=numbers, drop=_LESS_NEEDED)
     now = datetime.now(UTC)
     for each in accounts:
         lines.add_row(
@@ -65,10 +75,27 @@ def tracked(terminal: Terminal) -> None:
     terminal.write(f"{counted(len(accounts), 'account')}; {describe_delays(over_all, promise)}")
 
 
+def _as_values(account: AccountStatus, delays: Delays) -> dict[str, Any]:
+    """Return an account of the watch list as JSON values; ids are strings, as in X's own JSON."""
+    return {
+        "user_id": str(account.user_id),
+        "username": account.username,
+        "tracked_since": account.tracked_since,
+        "tweets_stored": account.tweets_stored,
+        "tweets_per_hour": account.tweets_per_hour,
+        "last_polled_at": account.last_polled_at,
+        "next_poll_at": account.next_poll_at,
+        "delay_median_s": delays.median_s,
+        "delay_p95_s": delays.p95_s,
+        "availability": account.availability,
+    }
+
+
 @click.command(cls=Command, short_help="Put accounts on the watch list.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@json_option
 @click.pass_obj
-def track(terminal: Terminal, *, names: Sequence[str]) -> int:
+def track(terminal: Terminal, *, names: Sequence[str], as_json: bool) -> int:
     """Put accounts on the watch list. Names that are not known yet are looked up, which X charges for.
 
     \b
@@ -93,8 +120,11 @@ def track(terminal: Terminal, *, names: Sequence[str]) -> int:
                 terminal.say(f"@{absence.request.username} is not tracked: {absence.reason}")
                 troubles += [absence.request.username] if absence.availability is None else []
         changed = set_tracked(opened.database, known.values(), tracked=True)
-    for name, user_id in known.items():
-        terminal.write(f"@{name} is tracked now" if user_id in changed else f"@{name} was tracked already")
+    if as_json:
+        terminal.write_json(_changes(wanted, known, changed, tracked=set(known)))
+    else:
+        for name, user_id in known.items():
+            terminal.write(f"@{name} is tracked now" if user_id in changed else f"@{name} was tracked already")
     return 1 if troubles else 0
 
 
@@ -102,7 +132,14 @@ def look_up(settings: Settings, work: Workplace, usernames: Sequence[str]) -> Re
     """Ask X who holds these names, and store the profiles."""
     place, stop = work.place, Event()
     with XApiClient(place.api_url) as client:
-        pool = TokenPool(work.database, place.bearer_tokens, lease_s=client.longest_call_s, stop=stop)
+        pool = TokenPool(
+            work.database,
+            place.bearer_tokens,
+            lease_s=client.longest_call_s,
+            stop=stop,
+            budgets=settings.budgets,
+            prices=settings.prices,
+        )
         resolver = Resolver(
             XApi(client, pool, stop=stop),
             work.database,
@@ -119,8 +156,9 @@ def _may_be_tracked(user: KnownUser) -> bool:
 
 @click.command(cls=Command, short_help="Take accounts off the watch list.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@json_option
 @click.pass_obj
-def untrack(terminal: Terminal, *, names: Sequence[str]) -> None:
+def untrack(terminal: Terminal, *, names: Sequence[str], as_json: bool) -> None:
     """Take accounts off the watch list; what is stored of them stays.
 
     \b
@@ -129,8 +167,26 @@ def untrack(terminal: Terminal, *, names: Sequence[str]) -> None:
     """
     wanted = read_names(names)
     with tables(environment_settings(), terminal) as opened:
-        known = find_users(opened.database, wanted)
-        changed = set_tracked(opened.database, [user.id for user in known.values()], tracked=False)
+        known = {name: user.id for name, user in find_users(opened.database, wanted).items()}
+        changed = set_tracked(opened.database, known.values(), tracked=False)
+    if as_json:
+        terminal.write_json(_changes(wanted, known, changed, tracked=()))
+        return
     for name in wanted:
-        was = name in known and known[name].id in changed
+        was = known.get(name) in changed
         terminal.write(f"@{name} is not tracked any more" if was else f"@{name} was not tracked")
+
+
+def _changes(
+    wanted: Sequence[str], known: Mapping[str, int], changed: Collection[int], *, tracked: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return JSON values that tell of each account whether it is tracked now, and whether that is new."""
+    return [
+        {
+            "username": name,
+            "user_id": str(known[name]) if name in known else None,
+            "tracked": name in tracked,
+            "changed": known.get(name) in changed,
+        }
+        for name in wanted
+    ]

@@ -28,11 +28,6 @@ def number(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 
 
-def counted(count: int, singular: str, plural: str | None = None) -> str:
-    """Return a count with its noun."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
 def dollars(amount: Decimal) -> str:
     """Return an amount of money, to the tenth of a cent where that matters."""
     return f"${amount:,.3f}" if amount < 1 else f"${amount:,.2f}"

@@ -125,6 +125,11 @@ class EmbeddedServer:
         self._create_if_missing(database)
         return f"postgresql+{driver}{self._address(database)}"
 
+    def conninfo(self, database: str) -> str:
+        """Return what libpq takes to connect to a database, which need not be there, nor the server run."""
+        # The port is named because PGPORT in a person's environment would otherwise choose another.
+        return f"host={self.socket_dir} port={PORT} user={SUPERUSER} dbname={database}"
+
     def psql_command(self, database: str) -> str:
         """Return a shell line that opens psql on a database."""
         return f"{_shell_word(self.bin_dir / 'psql')} 'postgresql{self._address(database)}'"
@@ -224,7 +229,7 @@ class EmbeddedServer:
         self._sockets.remove_sockets()
 
     def _accepts_connections(self) -> bool:
-        return PGconn.ping(f"{self._conninfo('postgres')} connect_timeout=5".encode()) == Ping.OK
+        return PGconn.ping(f"{self.conninfo('postgres')} connect_timeout=5".encode()) == Ping.OK
 
     def _is_gone(self) -> bool:
         with FileLock(self.folder / "server.lock") as server_lock:
@@ -250,7 +255,7 @@ class EmbeddedServer:
             return None if Path("/proc/self").exists() else pid
 
     def _create_if_missing(self, database: str) -> None:
-        with psycopg.connect(self._conninfo("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
             found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone()
             if found is not None:
                 return
@@ -262,10 +267,6 @@ class EmbeddedServer:
             except (DuplicateDatabase, UniqueViolation):
                 # Another process was faster.
                 return
-
-    def _conninfo(self, database: str) -> str:
-        # The port is named because PGPORT in a person's environment would otherwise choose another.
-        return f"host={self.socket_dir} port={PORT} user={SUPERUSER} dbname={database}"
 
     def _address(self, database: str) -> str:
         return f"://{SUPERUSER}@/{quote(database)}?host={self.socket_dir}&port={PORT}"

@@ -32,3 +32,5 @@ class ApiCall(Base):
     duration_ms: Mapped[int | None] = mapped_column(Integer)
     transaction_id: Mapped[str | None]
     error: Mapped[str | None]
+    reserved_posts: Mapped[int | None] = mapped_column(Integer)
+    reserved_users: Mapped[int | None] = mapped_column(Integer)

@@ -38,6 +38,10 @@ class FetchRun(Base):
     cost_usd: Mapped[Decimal] = mapped_column(Numeric(12, 3), server_default="0")
     waited_s: Mapped[float] = mapped_column(Double, server_default="0")
     error: Mapped[str | None]
+    estimated_calls: Mapped[int | None] = mapped_column(Integer)
+    estimated_posts: Mapped[int | None]
+    estimated_cost_usd: Mapped[Decimal | None] = mapped_column(Numeric(12, 3))
+    estimated_s: Mapped[float | None] = mapped_column(Double)
 
 
 class FetchRunAccount(Base):

@@ -13,7 +13,10 @@ class User(Base):
     """An account; its id stays, its name may change hands."""
 
     __tablename__ = "users"
-    __table_args__ = (Index("users_username", text("lower(username)"), unique=True),)
+    __table_args__ = (
+        Index("users_username", text("lower(username)"), unique=True),
+        Index("users_unavailable", "id", postgresql_where=text("availability <> 'active'")),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     username: Mapped[str | None]

@@ -8,8 +8,9 @@ import dagster as dg
 
 from twitter_pipeline.accounts import Account
 from twitter_pipeline.orchestration.reports import describe_accounts, describe_run, failure_of, tell
-from twitter_pipeline.orchestration.requests import request_config
-from twitter_pipeline.orchestration.tags import KIND_TAG, tag_run
+from twitter_pipeline.orchestration.requests import USUAL_REQUESTS, request_config
+from twitter_pipeline.orchestration.resources import OpenDatabase
+from twitter_pipeline.orchestration.tags import HISTORY_PRIORITY, KIND_TAG, PRIORITY_TAG
 from twitter_pipeline.request import FetchRequest, read_request
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.words import AccountOutcome, FetchKind
@@ -26,7 +27,6 @@ def resolve_users(
     context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession]
 ) -> Iterator[dg.DynamicOutput[Batch]]:
     """Yield one batch an account while they are few, else a few balanced batches."""
-    tag_run(context, x_api)
     dealt = x_api.resolve()
     absent = [report for report in x_api.account_reports() if report.outcome is not AccountOutcome.PENDING]
     tell(context.log, absent)
@@ -40,31 +40,41 @@ def resolve_users(
 
 
 @dg.op(description="Fetch what is missing of each account in the batch, each page stored before the next is asked for.")
-def fetch_timelines(context: dg.OpExecutionContext, batch: Batch, x_api: dg.ResourceParam[FetchSession]) -> int:
+def fetch_timelines(
+    context: dg.OpExecutionContext,
+    batch: Batch,
+    x_api: dg.ResourceParam[FetchSession],
+    database: dg.ResourceParam[OpenDatabase],
+) -> int:
     """Return the number of tweets fetched; raise a Failure when accounts are left unfinished."""
     accounts = [_as_account(values) for values in batch if values["user_id"] is not None]
     not_looked_up = [_as_request(values) for values in batch if values["user_id"] is None]
     reports = x_api.fetch(accounts, not_looked_up=not_looked_up)
     tell(context.log, reports)
-    if (failure := failure_of(reports)) is not None:
+    if (failure := failure_of(reports, database.database, database.settings.prices)) is not None:
         raise failure
-    context.add_output_metadata(describe_accounts(reports))
+    context.add_output_metadata(describe_accounts(reports, database.database, database.settings.prices))
     return sum(report.tweets_fetched for report in reports)
 
 
 @dg.op(description="Close the run in fetch_runs and show what it achieved.")
-def finish_run(context: dg.OpExecutionContext, fetched: list[int], x_api: dg.ResourceParam[FetchSession]) -> None:
+def finish_run(
+    context: dg.OpExecutionContext,
+    fetched: list[int],
+    x_api: dg.ResourceParam[FetchSession],
+    database: dg.ResourceParam[OpenDatabase],
+) -> None:
     """Close the run as its accounts came out."""
-    context.add_output_metadata(describe_run(x_api.finish()))
+    context.add_output_metadata(describe_run(x_api.finish(), database.database, database.settings.prices))
 
 
 @dg.job(
     config=request_config,
-    tags={KIND_TAG: FetchKind.HISTORY.value},
+    tags={KIND_TAG: FetchKind.HISTORY.value, PRIORITY_TAG: HISTORY_PRIORITY},
     executor_def=dg.in_process_executor,
     description=(
         "Download what is missing of the requested accounts. Paste the request after `request:`; launching it again "
-        "fetches only what is new or was not reached."
+        "fetches only what is new or was not reached." + USUAL_REQUESTS
     ),
 )
 def fetch_tweets() -> None:

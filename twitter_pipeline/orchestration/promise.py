@@ -6,15 +6,13 @@ import dagster as dg
 
 from twitter_pipeline.delays import Delays, describe_delays
 from twitter_pipeline.orchestration.resources import OpenDatabase
+from twitter_pipeline.orchestration.tables import tweets
 from twitter_pipeline.store.delays import load_delays, load_slowest
 
 KEPT = 0.95
 """The promise is kept when so large a share of the last day's tweets was stored in time."""
 
-CHECKED_EVERY_S = 1800
 SLOWEST_SHOWN = 20
-
-tweets = dg.AssetSpec("tweets", description="The table `tweets`: every tweet once, written by runs as pages come.")
 
 _COLUMNS = dg.TableSchema(
     columns=[
@@ -69,21 +67,6 @@ def check_promise(opened: OpenDatabase) -> dg.AssetCheckResult:
 def stored_within_the_promise(database: dg.ResourceParam[OpenDatabase]) -> dg.AssetCheckResult:
     """Check when a person asks for it; the sensor does so by itself."""
     return check_promise(database)
-
-
-@dg.sensor(minimum_interval_seconds=CHECKED_EVERY_S, default_status=dg.DefaultSensorStatus.RUNNING)
-def promise_sensor(database: dg.ResourceParam[OpenDatabase]) -> dg.SensorResult:
-    """Check in the tick: a run would be a process for one query."""
-    result = check_promise(database)
-    evaluation = dg.AssetCheckEvaluation(
-        asset_key=tweets.key,
-        check_name=stored_within_the_promise.check_key.name,
-        passed=result.passed,
-        severity=result.severity,
-        description=result.description,
-        metadata=result.metadata,
-    )
-    return dg.SensorResult(asset_events=[evaluation], skip_reason=result.description)
 
 
 def _record(username: str | None, delays: Delays) -> dg.TableRecord:

@@ -1,17 +1,20 @@
 """The weekly check in Dagster: names and availability of tracked accounts, looked up by id."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import dagster as dg
 
 from twitter_pipeline.calls import XApi
+from twitter_pipeline.orchestration.materializations import written_by_check
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.rechecks import Recheck, recheck
 from twitter_pipeline.store.rechecks import load_to_check
+from twitter_pipeline.store.tables import load_bill_without_a_run
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.x_api.client import XApiClient
+from twitter_pipeline.x_api.endpoints import Endpoint
 
 MARGIN = timedelta(days=1)
 """A profile that was read by last week's check, some minutes after it began, is as old as a week to this one."""
@@ -23,11 +26,22 @@ NAMES_SHOWN = 100
 def look_up_accounts(context: dg.OpExecutionContext, database: dg.ResourceParam[OpenDatabase]) -> None:
     """Check; the run fails when a look-up did, so that somebody may run it again."""
     opened, settings, stop = database.database, database.settings, Event()
+    began_at = datetime.now(UTC)
     accounts = load_to_check(opened, older_than=max(settings.profile_max_age - MARGIN, timedelta(0)))
     with XApiClient(settings.api_url) as client:
-        pool = TokenPool(opened, settings.bearer_tokens, lease_s=client.longest_call_s, stop=stop)
+        pool = TokenPool(
+            opened,
+            settings.bearer_tokens,
+            lease_s=client.longest_call_s,
+            stop=stop,
+            budgets=settings.budgets,
+            prices=settings.prices,
+        )
         found = recheck(XApi(client, pool, stop=stop), opened, accounts)
     context.add_output_metadata(_describe(found))
+    bill = load_bill_without_a_run(opened, Endpoint.USERS, since=began_at)
+    for each in written_by_check(found, bill, settings.prices, since=began_at, database=opened):
+        context.log_event(each)
     if found.failed:
         raise dg.Failure(f"{len(found.failed)} look-ups failed; the first: {found.failed[0]}", allow_retries=False)
 

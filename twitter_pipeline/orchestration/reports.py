@@ -1,16 +1,20 @@
 """Reports -> what Dagster shows: tables and numbers as metadata, one line of log an account."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
 
 import dagster as dg
 
+from twitter_pipeline.prices import Prices
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.pages import Span, load_spans
 from twitter_pipeline.store.runs import AccountReport, RunReport
-from twitter_pipeline.words import AccountOutcome
+from twitter_pipeline.words import AccountOutcome, FetchKind
 
 FINISHED = (AccountOutcome.DONE, AccountOutcome.UNAVAILABLE)
 
-ROWS_SHOWN = 200
-"""A table is a part of one event, which the UI loads whole: of a hundred thousand accounts it would be 30 MB."""
+ROWS_SHOWN = 100
+"""A table is a part of one event, which is kept, and which the UI loads whole: so many rows are some 40 KB."""
 
 LINES_SHOWN = 50
 
@@ -18,28 +22,67 @@ _COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("account", "string"),
         dg.TableColumn("asked", "string", description="fetch_mode"),
-        dg.TableColumn("outcome", "string"),
-        dg.TableColumn("fetched", "int", description="tweets read in this run"),
         dg.TableColumn("new", "int", description="tweets that were not stored before"),
-        dg.TableColumn("stored in all", "int"),
+        dg.TableColumn("stored", "int", description="tweets of the account that are stored in all"),
+        dg.TableColumn("span (UTC)", "string", description="from the oldest to the newest tweet that is stored"),
         dg.TableColumn("calls", "int"),
         dg.TableColumn("waited (s)", "float", description="for a token's window to reset, or before another try"),
-        dg.TableColumn("billed posts", "int", description="X bills a post once a UTC day"),
-        dg.TableColumn("reason", "string"),
+        dg.TableColumn("cost (USD)", "float", description="of its posts; X bills a post once a UTC day"),
+        dg.TableColumn("outcome", "string", description="and why, unless it is done"),
     ]
 )
 
 
-def describe_accounts(reports: Sequence[AccountReport]) -> Mapping[str, dg.MetadataValue]:
+def describe_accounts(
+    reports: Sequence[AccountReport], database: Database, prices: Prices
+) -> Mapping[str, dg.MetadataValue]:
     """Return the metadata of a step: its accounts as a table, and their sums.
 
     Of many accounts those are shown that are not finished, then as many others as there is room for.
     """
-    shown = sorted(reports, key=_is_finished)[:ROWS_SHOWN] if len(reports) > ROWS_SHOWN else reports
-    left_out = {"accounts left out": dg.MetadataValue.int(len(reports) - len(shown))}
+    return {**_table(shown_of(reports), len(reports), database, prices), **_sums(reports)}
+
+
+def describe_run(report: RunReport, database: Database, prices: Prices) -> Mapping[str, dg.MetadataValue]:
+    """Return the metadata of a run's last step: its accounts, what it achieved and what it cost.
+
+    A poll is one of thousands a day, and most accounts have nothing new: its table is of the others.
+    """
+    reports = report.account_reports
+    is_poll = report.kind is FetchKind.INCREMENTAL
+    shown = shown_of([each for each in reports if not is_poll or each.tweets_new or not _is_finished(each)])
     return {
-        "accounts": dg.MetadataValue.table([_record(report) for report in shown], schema=_COLUMNS),
-        **(left_out if len(shown) < len(reports) else {}),
+        **_table(shown, len(reports), database, prices),
+        **_sums(reports),
+        "status": dg.MetadataValue.text(report.status.value),
+        "calls": dg.MetadataValue.int(report.calls),
+        "billed posts": dg.MetadataValue.int(report.billed_posts),
+        "billed users": dg.MetadataValue.int(report.billed_users),
+        "cost (USD)": dg.MetadataValue.float(float(report.cost_usd)),
+        **_expected(report),
+        "fetch_runs.id": dg.MetadataValue.int(report.id),
+    }
+
+
+def shown_of(reports: Sequence[AccountReport]) -> Sequence[AccountReport]:
+    """Return the accounts of a table: all while they are few, else first those that are not finished."""
+    return sorted(reports, key=_is_finished)[:ROWS_SHOWN] if len(reports) > ROWS_SHOWN else reports
+
+
+def _table(
+    shown: Sequence[AccountReport], accounts: int, database: Database, prices: Prices
+) -> Mapping[str, dg.MetadataValue]:
+    spans = load_spans(database, [each.user_id for each in shown if each.user_id is not None])
+    rows = [_record(each, None if each.user_id is None else spans.get(each.user_id), prices) for each in shown]
+    left_out = {"accounts left out": dg.MetadataValue.int(accounts - len(shown))}
+    return {
+        "accounts": dg.MetadataValue.table(rows, schema=_COLUMNS),
+        **(left_out if len(shown) < accounts else {}),
+    }
+
+
+def _sums(reports: Sequence[AccountReport]) -> Mapping[str, dg.MetadataValue]:
+    return {
         "tweets fetched": dg.MetadataValue.int(sum(report.tweets_fetched for report in reports)),
         "tweets new": dg.MetadataValue.int(sum(report.tweets_new for report in reports)),
         "calls": dg.MetadataValue.int(sum(report.calls for report in reports)),
@@ -47,16 +90,13 @@ def describe_accounts(reports: Sequence[AccountReport]) -> Mapping[str, dg.Metad
     }
 
 
-def describe_run(report: RunReport) -> Mapping[str, dg.MetadataValue]:
-    """Return the metadata of a run's last step: all accounts, what it achieved and what it cost."""
+def _expected(report: RunReport) -> Mapping[str, dg.MetadataValue]:
+    if report.expected is None:
+        return {}
     return {
-        **describe_accounts(report.account_reports),
-        "status": dg.MetadataValue.text(report.status.value),
-        "calls": dg.MetadataValue.int(report.calls),
-        "billed posts": dg.MetadataValue.int(report.billed_posts),
-        "billed users": dg.MetadataValue.int(report.billed_users),
-        "cost (USD)": dg.MetadataValue.float(float(report.cost_usd)),
-        "fetch_runs.id": dg.MetadataValue.int(report.id),
+        "estimated cost (USD)": dg.MetadataValue.float(float(report.expected.cost_usd)),
+        "estimated calls": dg.MetadataValue.int(report.expected.calls),
+        "estimated posts": dg.MetadataValue.int(report.expected.posts),
     }
 
 
@@ -75,7 +115,7 @@ def tell(log: dg.DagsterLogManager, reports: Iterable[AccountReport]) -> None:
             log.warning(line)
 
 
-def failure_of(reports: Sequence[AccountReport]) -> dg.Failure | None:
+def failure_of(reports: Sequence[AccountReport], database: Database, prices: Prices) -> dg.Failure | None:
     """Return the failure of a step whose accounts are not all finished, so that it can be re-executed; else None."""
     unfinished = [report for report in reports if not _is_finished(report)]
     if not unfinished:
@@ -87,7 +127,7 @@ def failure_of(reports: Sequence[AccountReport]) -> dg.Failure | None:
     return dg.Failure(
         f"{len(unfinished)} of {len(reports)} accounts are not finished; what was fetched is stored, and re-executing "
         f"from failure, or launching again, fetches the rest only.\n{told}",
-        metadata=dict(describe_accounts(reports)),
+        metadata=dict(describe_accounts(reports, database, prices)),
         allow_retries=False,
     )
 
@@ -96,18 +136,22 @@ def _is_finished(report: AccountReport) -> bool:
     return report.outcome in FINISHED
 
 
-def _record(report: AccountReport) -> dg.TableRecord:
+def _record(report: AccountReport, span: Span | None, prices: Prices) -> dg.TableRecord:
     return dg.TableRecord(
         {
             "account": f"@{report.username}",
             "asked": report.fetch_mode,
-            "outcome": report.outcome.value,
-            "fetched": report.tweets_fetched,
             "new": report.tweets_new,
-            "stored in all": report.tweets_stored or 0,
+            "stored": report.tweets_stored or 0,
+            "span (UTC)": "" if span is None else _days(span),
             "calls": report.calls,
             "waited (s)": round(report.waited_s, 1),
-            "billed posts": report.billed_posts,
-            "reason": report.reason or "",
+            "cost (USD)": float(report.billed_posts * prices.post_usd),
+            "outcome": f"{report.outcome}: {report.reason}" if report.reason else report.outcome.value,
         }
     )
+
+
+def _days(span: Span) -> str:
+    first, last = (f"{instant.astimezone(UTC):%Y-%m-%d}" for instant in (span.first_at, span.last_at))
+    return first if first == last else f"{first} to {last}"

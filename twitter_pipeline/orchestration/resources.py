@@ -11,8 +11,10 @@ import dagster as dg
 from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from twitter_pipeline.errors import ConfigurationError
-from twitter_pipeline.orchestration.requests import requests_of
-from twitter_pipeline.orchestration.tags import kind_of
+from twitter_pipeline.orchestration.materializations import report_written
+from twitter_pipeline.orchestration.progress import ProgressTag
+from twitter_pipeline.orchestration.requests import is_confirmed, requests_of
+from twitter_pipeline.orchestration.tags import kind_of, tag_run
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.settings import Settings, load_settings
 from twitter_pipeline.store.database import Database
@@ -57,25 +59,40 @@ class XApiResource(ConfigurableResourceFactory[FetchSession]):
 
     def create_resource(self, context: dg.InitResourceContext) -> FetchSession:
         """Make the session of the run that the context belongs to."""
-        run = context.run
-        if run is None:
-            raise ConfigurationError("the X API resource works inside a run only")
+        run, instance = _run_of(context)
         kind, opened = kind_of(run.tags), self.database
         return FetchSession(
             opened.settings,
             opened.database,
             dagster_run_id=run.run_id,
-            requests=requests_of(kind, run.run_config, opened.database),
+            requests=requests_of(kind, run, instance, opened.database),
             kind=kind,
+            confirmed=is_confirmed(kind, run),
         )
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[FetchSession]:
-        """Hold the session open during the run; leaving it ends all calls and closes the run in `fetch_runs`."""
-        with self.create_resource(context) as session:
+        """Hold the session open during the run; leaving it ends all calls and closes the run in `fetch_runs`.
+
+        Steps that failed come here too, so this is where every run reports what it has written.
+        """
+        run, instance = _run_of(context)
+        opened = self.database
+        with (
+            self.create_resource(context) as session,
+            ProgressTag(instance, run.run_id, session.requests, settings=opened.settings, database=opened.database),
+        ):
+            tag_run(instance, run, session)
             yield session
-        if session.was_interrupted and context.instance is not None and context.run is not None:
-            note_cancelling(context.instance, context.run.run_id)
+        if session.was_interrupted:
+            note_cancelling(instance, run.run_id)
+        report_written(instance, run, opened.database)
+
+
+def _run_of(context: dg.InitResourceContext) -> tuple[dg.DagsterRun, dg.DagsterInstance]:
+    if context.run is None or context.instance is None:
+        raise ConfigurationError("the X API resource works inside a run only")
+    return context.run, context.instance
 
 
 def note_cancelling(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -4,9 +4,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from twitter_pipeline.orchestration.materializations import written_by_pruning
 from twitter_pipeline.orchestration.resources import OpenDatabase
+from twitter_pipeline.orchestration.tables import api_calls, fetch_runs
 from twitter_pipeline.orchestration.watch import poll_tracked_users
-from twitter_pipeline.store.retention import delete_old_calls, delete_old_watch_runs
+from twitter_pipeline.store.retention import delete_old_alerts, delete_old_calls, delete_old_watch_runs
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 BATCH = 200
@@ -28,12 +30,14 @@ def delete_old_rows(context: dg.OpExecutionContext, database: dg.ResourceParam[O
     """Delete what is older than the settings say."""
     opened, settings = database.database, database.settings
     before = datetime.now(UTC) - settings.keep_watch_runs
-    deleted = {
-        "api_calls": delete_old_calls(opened, keep=settings.keep_calls),
-        "fetch_runs": delete_old_watch_runs(opened, keep=settings.keep_watch_runs),
-        "runs in Dagster": delete_dagster_runs(context.instance, job_name=poll_tracked_users.name, before=before),
-    }
+    calls = delete_old_calls(opened, keep=settings.keep_calls)
+    runs = delete_old_watch_runs(opened, keep=settings.keep_watch_runs)
+    alerts = delete_old_alerts(opened, keep=settings.keep_calls)
+    in_dagster = delete_dagster_runs(context.instance, job_name=poll_tracked_users.name, before=before)
+    deleted = {"api_calls": calls, "fetch_runs": runs, "alerts": alerts, "runs in Dagster": in_dagster}
     context.add_output_metadata({f"deleted: {name}": dg.MetadataValue.int(count) for name, count in deleted.items()})
+    for each in written_by_pruning({api_calls.key: calls, fetch_runs.key: runs}, opened):
+        context.log_event(each)
     context.log.info(", ".join(f"{count:,} of {name}" for name, count in deleted.items()) + " deleted")
 
 

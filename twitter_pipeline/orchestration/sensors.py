@@ -4,6 +4,7 @@ import time
 
 import dagster as dg
 
+from twitter_pipeline.orchestration.materializations import report_written
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.store.runs import VANISHED, RunReport, close_run, close_vanished_runs, load_run
 from twitter_pipeline.words import RunStatus
@@ -18,11 +19,14 @@ LONGEST_ENDING_S = 60.0
 UNFINISHED = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def close_with_dagster(dagster_run: dg.DagsterRun, database: OpenDatabase, status: RunStatus, error: str) -> None:
-    """Close a run in `fetch_runs` that Dagster says has ended; one that closed itself stays as it is."""
+def close_with_dagster(
+    instance: dg.DagsterInstance, dagster_run: dg.DagsterRun, database: OpenDatabase, status: RunStatus, error: str
+) -> None:
+    """Close a run in `fetch_runs` that Dagster says has ended, and report what it wrote, unless it did so itself."""
     report = load_run(database.database, dagster_run_id=dagster_run.run_id)
     if report is not None and report.status is RunStatus.RUNNING:
         close_run(database.database, report.id, status=status, error=error, prices=database.settings.prices)
+    report_written(instance, dagster_run, database.database)
 
 
 @dg.run_failure_sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -32,7 +36,7 @@ def close_failed_runs(context: dg.RunFailureSensorContext, database: dg.Resource
     # What Dagster says when the process that ran it is gone, which tells a person nothing.
     if not message or "from outside the execution context" in message:
         message = VANISHED
-    close_with_dagster(context.dagster_run, database, RunStatus.FAILED, message)
+    close_with_dagster(context.instance, context.dagster_run, database, RunStatus.FAILED, message)
 
 
 @dg.run_status_sensor(
@@ -42,7 +46,7 @@ def close_failed_runs(context: dg.RunFailureSensorContext, database: dg.Resource
 )
 def close_cancelled_runs(context: dg.RunStatusSensorContext, database: dg.ResourceParam[OpenDatabase]) -> None:
     """Close runs that were cancelled before they could do so themselves."""
-    close_with_dagster(context.dagster_run, database, RunStatus.CANCELLED, "cancelled in Dagster")
+    close_with_dagster(context.instance, context.dagster_run, database, RunStatus.CANCELLED, "cancelled in Dagster")
 
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -64,6 +68,7 @@ def fail_vanished_runs(instance: dg.DagsterInstance, database: OpenDatabase) -> 
         run = record.dagster_run
         report = load_run(database.database, dagster_run_id=run.run_id)
         if _has_ended(report) if report else _never_began(record):
+            report_written(instance, run, database.database)
             instance.report_run_failed(run, "The process of this run is gone; what it fetched is stored.")
             failed.append(run.run_id)
     return failed

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.schema import CreateSchema
 
+from twitter_pipeline.orchestration.pools import BACKFILL_POOL
 from twitter_pipeline.settings import Settings
 
 URL_VARIABLE = "DAGSTER_POSTGRES_URL"
@@ -121,6 +122,18 @@ class PooledRunStorage(Pooled, PostgresRunStorage):
 
 class PooledEventLogStorage(Pooled, PostgresEventLogStorage):
     """The events, through a pool."""
+
+    def get_concurrency_keys(self) -> set[str]:
+        """Return the pools that have a limit, the pool of backfills always among them where there is a default.
+
+        Dagster's queue gives a pool its limit only after it has asked for those that have one, so the first backfills
+        of a new instance would all start at once.
+        """
+        keys = super().get_concurrency_keys()
+        if BACKFILL_POOL in keys:
+            return keys
+        self.initialize_concurrency_limit_to_default(BACKFILL_POOL)
+        return super().get_concurrency_keys()
 
     def dispose(self) -> None:
         """Stop watching for events and close the connections."""

@@ -6,7 +6,7 @@ import dagster as dg
 
 from twitter_pipeline.orchestration.reports import describe_run, tell
 from twitter_pipeline.orchestration.resources import OpenDatabase
-from twitter_pipeline.orchestration.tags import ACCOUNTS_TAG, KIND_TAG, tag_run
+from twitter_pipeline.orchestration.tags import ACCOUNTS_TAG, KIND_TAG, MONITORING_PRIORITY, PRIORITY_TAG
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.store.sweeps import count_deleted_since, remove_deleted_content
 from twitter_pipeline.watch import requests_of_day
@@ -18,7 +18,6 @@ def sweep_accounts(
     context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession], database: dg.ResourceParam[OpenDatabase]
 ) -> None:
     """Sweep; an account that fails is swept by the next run, and fails this one only when no token is left."""
-    tag_run(context, x_api)
     try:
         x_api.fetch_all()
     finally:
@@ -28,7 +27,7 @@ def sweep_accounts(
     tell(context.log, [each for each in report.account_reports if each.reason])
     context.add_output_metadata(
         {
-            **describe_run(report),
+            **describe_run(report, database.database, database.settings.prices),
             "found deleted": dg.MetadataValue.int(count_deleted_since(database.database, report.started_at)),
             "content removed": dg.MetadataValue.int(removed),
         }
@@ -36,7 +35,7 @@ def sweep_accounts(
 
 
 @dg.job(
-    tags={KIND_TAG: FetchKind.RECONCILE.value},
+    tags={KIND_TAG: FetchKind.RECONCILE.value, PRIORITY_TAG: MONITORING_PRIORITY},
     executor_def=dg.in_process_executor,
     description=(
         "Read the tweets of this UTC day again, of the tracked accounts that have any: late tweets, metrics, edits and "

@@ -12,13 +12,20 @@ KIND_TAG: Final = "twitter_pipeline/kind"
 ACCOUNTS_TAG: Final = "twitter_pipeline/accounts"
 DATA_TAG: Final = "twitter_pipeline/data"
 
+PRIORITY_TAG: Final = "dagster/priority"
+"""Of the runs in the queue those with the highest number go first; a run without it, as a backfill's, counts as 0."""
+
+MONITORING_PRIORITY: Final = "2"
+HISTORY_PRIORITY: Final = "1"
+
 
 def kind_of(tags: Mapping[str, str]) -> FetchKind:
-    """Return the kind of a run, which its job's tags tell."""
-    return FetchKind(tags[KIND_TAG])
+    """Return the kind of a run, which its job's tags tell; runs of assets, which have none, are backfills."""
+    return FetchKind(tags.get(KIND_TAG, FetchKind.BACKFILL))
 
 
-def tag_run(context: dg.OpExecutionContext, session: FetchSession) -> None:
-    """Tag a run with how many accounts it is for, and with what is made up."""
+def tag_run(instance: dg.DagsterInstance, run: dg.DagsterRun, session: FetchSession) -> None:
+    """Tag a run with its kind, with how many accounts it is for, and with what is made up."""
+    kind = {KIND_TAG: kind_of(run.tags).value}
     made_up = {DATA_TAG: "made up by the sandbox"} if session.is_made_up else {}
-    context.instance.add_run_tags(context.run_id, {ACCOUNTS_TAG: str(len(session.requests)), **made_up})
+    instance.add_run_tags(run.run_id, {ACCOUNTS_TAG: str(len(session.requests)), **kind, **made_up})

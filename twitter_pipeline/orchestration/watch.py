@@ -7,7 +7,7 @@ from twitter_pipeline.orchestration.promise import delays_metadata
 from twitter_pipeline.orchestration.reports import describe_run, tell
 from twitter_pipeline.orchestration.requests import watch_config
 from twitter_pipeline.orchestration.resources import OpenDatabase
-from twitter_pipeline.orchestration.tags import ACCOUNTS_TAG, KIND_TAG, tag_run
+from twitter_pipeline.orchestration.tags import ACCOUNTS_TAG, KIND_TAG, MONITORING_PRIORITY, PRIORITY_TAG
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.store.delays import load_delays
 from twitter_pipeline.store.watch import release
@@ -29,7 +29,6 @@ def poll_accounts(
     context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession], database: dg.ResourceParam[OpenDatabase]
 ) -> None:
     """Poll; an account that fails is tried again soon, and fails the run only when no token is left."""
-    tag_run(context, x_api)
     try:
         x_api.fetch_all()
     finally:
@@ -38,12 +37,13 @@ def poll_accounts(
         release(database.database, str(context.run.run_config.get("handed_to", "")))
     tell(context.log, [report for report in reports if report.outcome is not AccountOutcome.DONE])
     delays = load_delays(database.database, promise=database.settings.watch_promise)
-    context.add_output_metadata({**describe_run(x_api.finish()), **delays_metadata(delays)})
+    described = describe_run(x_api.finish(), database.database, database.settings.prices)
+    context.add_output_metadata({**described, **delays_metadata(delays)})
 
 
 @dg.job(
     config=watch_config,
-    tags={KIND_TAG: FetchKind.INCREMENTAL.value},
+    tags={KIND_TAG: FetchKind.INCREMENTAL.value, PRIORITY_TAG: MONITORING_PRIORITY},
     executor_def=dg.in_process_executor,
     description="Fetch what is new of tracked accounts. The sensor launches it; by hand, name accounts to poll now.",
 )

@@ -2,9 +2,9 @@
 
 A timeline tells the time of every tweet, so the whole history of changes is known, and the estimate rests on what was
 seen / how long was watched: X/T in Cho and Garcia-Molina, "Estimating frequency of change", ACM TOIT 3(3), 2003. Three
-things are added: a prior, so that an account of which little was seen gets a sensible rate; forgetting, so that recent
-days weigh more; and the habit over the day, as in Sia, Cho and Cho, "Efficient monitoring algorithm for fast news
-alerts", IEEE TKDE 19(7), 2007.
+things are added: a prior (see prior.py), so that an account of which little was seen gets a sensible rate; forgetting,
+so that recent days weigh more; and the habit over the day, as in Sia, Cho and Cho, "Efficient monitoring algorithm for
+fast news alerts", IEEE TKDE 19(7), 2007.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,17 +13,14 @@ from datetime import datetime, timedelta
 from math import log, sqrt
 from typing import Final
 
+from twitter_pipeline.polling.prior import Halves, Prior
+
 HOURS: Final = 24
 HALF_LIFE: Final = timedelta(days=14)
 """After so long what was seen weighs half; so at least two of every weekday count."""
 FORGOTTEN: Final = 8 * HALF_LIFE
 """What is older than this weighs less than half a percent and need not be read."""
 
-PRIOR_TWEETS: Final = 2.0
-PRIOR_HOURS: Final = 48.0
-"""Before anything is seen, an account counts as one watched for two days with two tweets in them. With half of that,
-accounts of the same rate are told apart by chance and found later than at a fixed interval; with twice that, busy ones
-are found out later (`benchmarks/watching.py`)."""
 PRIOR_TWEETS_AN_HOUR: Final = 1.0
 """So many tweets at the even rate are imagined in each hour of the day, so that few tweets give a nearly flat habit.
 A stronger prior, and smoothing from hour to hour, do no better."""
@@ -31,6 +28,9 @@ A stronger prior, and smoothing from hour to hour, do no better."""
 _HALF_LIFE_H: Final = HALF_LIFE / timedelta(hours=1)
 _HOUR_S: Final = 3600
 _NOTHING: Final = (0.0,) * HOURS
+
+UNKNOWN: Final = Prior()
+"""What an account counts as where nothing is known of others either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +88,22 @@ class Memory:
         kept = _kept(_hours(until) - _hours(self.until))
         return Memory(until, tuple([each * kept for each in self.hours]), tuple([each * kept for each in self.tweets]))
 
-    def rate(self) -> Rate:
+    def halves(self) -> Halves:
+        """Return what is remembered of the even and of the odd hours of the day, from which a prior is learned."""
+        return Halves(sum(self.hours[::2]), sum(self.tweets[::2]), sum(self.hours[1::2]), sum(self.tweets[1::2]))
+
+    def rate(self, prior: Prior = UNKNOWN) -> Rate:
         """Estimate the rate.
 
         With a Gamma prior and Poisson counts, the mean of what is likely is (prior tweets + tweets) / (prior hours +
         hours); the same then for each hour of the day, against what the even rate would have brought in it. The mean
         is the right figure to plan with, as the expected delay is linear in the rate.
         """
-        level = (PRIOR_TWEETS + sum(self.tweets)) / (PRIOR_HOURS + sum(self.hours))
-        prior = PRIOR_TWEETS_AN_HOUR
+        level = (prior.tweets + sum(self.tweets)) / (prior.hours + sum(self.hours))
+        imagined = PRIOR_TWEETS_AN_HOUR
         habit = [
-            (prior + tweets) / (prior + level * hours) for hours, tweets in zip(self.hours, self.tweets, strict=True)
+            (imagined + tweets) / (imagined + level * hours)
+            for hours, tweets in zip(self.hours, self.tweets, strict=True)
         ]
         scale = level * HOURS / sum(habit)
         return Rate(tuple([each * scale for each in habit]))

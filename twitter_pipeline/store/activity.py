@@ -1,7 +1,7 @@
 """Queries on what was done: runs, calls by token, and what is left of each token's windows."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import func, select
@@ -13,7 +13,10 @@ from twitter_pipeline.words import AccountOutcome, CallOutcome, FetchKind, RunSt
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """A run in a list. While it runs, the counts are those of its accounts so far, and its cost is not known."""
+    """A run in a list. While it runs, the counts are those of its accounts so far, and its cost is not known.
+
+    `estimated_usd` is what it was expected to cost, None where nothing was estimated.
+    """
 
     id: int
     kind: FetchKind
@@ -29,6 +32,10 @@ class RunLine:
     calls: int
     cost_usd: Decimal
     error: str | None
+    estimated_calls: int | None
+    estimated_posts: int | None
+    estimated_usd: Decimal | None
+    estimated_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,21 @@ class TokenCalls:
     calls: int
     refused: int
     results: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseOfDay:
+    """The calls of the last day with one token to one endpoint.
+
+    `refused` were answered 429, `failed` gave no answer to use; those under way are in neither.
+    """
+
+    env_key: str
+    endpoint: str
+    calls: int
+    refused: int
+    failed: int
+    billed_posts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +112,10 @@ def load_latest_runs(database: Database, *, count: int) -> list[RunLine]:
             func.greatest(latest.c.calls, accounts.c.calls),
             latest.c.cost_usd,
             latest.c.error,
+            latest.c.estimated_calls,
+            latest.c.estimated_posts,
+            latest.c.estimated_cost_usd,
+            latest.c.estimated_s,
         )
         .outerjoin(accounts, accounts.c.fetch_run_id == latest.c.id)
         .order_by(latest.c.id.desc())
@@ -142,3 +168,30 @@ def load_all_windows(database: Database) -> list[Window]:
     )
     with database.engine.connect() as connection:
         return [Window(*row) for row in connection.execute(query).all()]
+
+
+def load_use_of_day(database: Database) -> list[UseOfDay]:
+    """Return what each token was used for in the last day, by token and endpoint; those without calls are left out."""
+    refused = ApiCall.outcome == CallOutcome.TOO_MANY_REQUESTS.value
+    query = (
+        select(
+            Token.env_key,
+            ApiCall.endpoint,
+            func.count(),
+            func.count().filter(refused),
+            func.count().filter(ApiCall.outcome.not_in([CallOutcome.OK.value, CallOutcome.TOO_MANY_REQUESTS.value])),
+            func.coalesce(func.sum(ApiCall.billed_posts), 0),
+        )
+        .join(Token, Token.id == ApiCall.token_id)
+        .where(ApiCall.called_at > func.now() - timedelta(days=1))
+        .group_by(Token.env_key, ApiCall.endpoint)
+        .order_by(Token.env_key, ApiCall.endpoint)
+    )
+    with database.engine.connect() as connection:
+        return [UseOfDay(*row) for row in connection.execute(query).all()]
+
+
+def load_last_call(database: Database) -> int:
+    """Return the id of the call that was sent last, 0 when none was."""
+    with database.engine.connect() as connection:
+        return connection.execute(select(func.coalesce(func.max(ApiCall.id), 0))).scalar_one()

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from twitter_pipeline.errors import ConfigurationError, PipelineError
+from twitter_pipeline.texts import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 def fault_of(cause: BaseException) -> DatabaseFault:
     """Tell what a driver said, psycopg's or psycopg2's, as a person wants to read it."""
-    said = next(iter(str(cause).splitlines()), type(cause).__name__)
+    said = first_line(cause)
     if DISK_FULL in (getattr(cause, "sqlstate", None), getattr(cause, "pgcode", None)):
         return DatabaseFault(
             f"the database's disk is full: {said}. What was fetched is stored; free some space there and run again."

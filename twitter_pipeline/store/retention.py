@@ -35,6 +35,21 @@ WITH old AS (
 SELECT count(*) FROM gone
 """
 
+# One whose end is still to be posted stays until it is.
+DELETE_ALERTS = """
+WITH old AS (
+    SELECT id FROM alerts
+    WHERE cleared_at < now() - %(keep_s)s * interval '1 second'
+      AND told_at IS NOT NULL AND (end_message IS NULL OR end_told_at IS NOT NULL)
+    ORDER BY id
+    LIMIT %(batch)s
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM alerts a USING old WHERE a.id = old.id RETURNING 1
+)
+SELECT count(*) FROM gone
+"""
+
 
 def delete_old_calls(database: Database, *, keep: timedelta, batch: int = BATCH) -> int:
     """Delete calls that are older than `keep`, but for those of runs that still work; return how many there were."""
@@ -44,6 +59,11 @@ def delete_old_calls(database: Database, *, keep: timedelta, batch: int = BATCH)
 def delete_old_watch_runs(database: Database, *, keep: timedelta, batch: int = BATCH) -> int:
     """Delete runs of the watch that ended longer ago than `keep`, with their accounts; return how many there were."""
     return _delete_in_batches(database, DELETE_WATCH_RUNS, keep, batch)
+
+
+def delete_old_alerts(database: Database, *, keep: timedelta, batch: int = BATCH) -> int:
+    """Delete alerts that are over for longer than `keep`; return how many there were."""
+    return _delete_in_batches(database, DELETE_ALERTS, keep, batch)
 
 
 def _delete_in_batches(database: Database, statement: LiteralString, keep: timedelta, batch: int) -> int:

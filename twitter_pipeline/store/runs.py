@@ -11,7 +11,7 @@ import orjson
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
+from twitter_pipeline.words import AccountOutcome, FetchKind, HoleCause, RunStatus
 
 ALIVE_LOCK = 7_305_809
 """First key of the advisory lock that whoever works on a run holds; the second is the run's id."""
@@ -79,23 +79,32 @@ WITH released AS (
       AND user_id = (SELECT user_id FROM fetch_run_accounts WHERE fetch_run_id = %(run_id)s AND username = %(username)s)
 )
 UPDATE fetch_run_accounts
-SET outcome = %(outcome)s::account_outcome, reason = %(reason)s, user_id = coalesce(%(user_id)s::bigint, user_id),
+SET outcome = %(outcome)s::account_outcome, reason = %(reason)s, cause = %(cause)s::hole_cause,
+    user_id = coalesce(%(user_id)s::bigint, user_id),
     tweets_stored = coalesce(%(stored)s::bigint, tweets_stored), calls = calls + %(calls)s,
     waited_s = waited_s + %(waited_s)s, started_at = coalesce(started_at, now()), finished_at = now()
 WHERE fetch_run_id = %(run_id)s AND username = %(username)s
 """
 
 # What a run achieved is counted from what was written while it worked, so it is the same for a run that was killed.
+# What its calls had reserved of the budgets and nobody will settle is given back.
 CLOSE = """
 WITH run AS (
     SELECT id, started_at FROM fetch_runs WHERE id = %(run_id)s AND status = 'running' FOR UPDATE
 ), broken_off AS (
     UPDATE fetch_run_accounts
-    SET outcome = 'interrupted', finished_at = now(),
+    SET outcome = 'interrupted', finished_at = now(), cause = %(cause)s::hole_cause,
         reason = coalesce(split_part(%(error)s::text, E'\\n', 1), 'the run ended before this account')
     WHERE fetch_run_id = (SELECT id FROM run) AND outcome = 'pending'
 ), released AS (
     DELETE FROM walks WHERE fetch_run_id = (SELECT id FROM run)
+), given_back AS (
+    UPDATE api_calls SET reserved_posts = 0, reserved_users = 0
+    WHERE id IN (
+        SELECT c.id FROM api_calls c JOIN run ON run.id = c.fetch_run_id AND c.called_at >= run.started_at
+        WHERE c.outcome IS NULL AND c.reserved_posts + c.reserved_users > 0
+        ORDER BY c.called_at FOR UPDATE OF c SKIP LOCKED
+    )
 ), calls AS (
     SELECT count(*) AS calls, coalesce(sum(billed_posts), 0) AS billed_posts,
            coalesce(sum(billed_users), 0) AS billed_users
@@ -128,13 +137,14 @@ WHERE status = 'running' AND heartbeat_at < now() - %(grace_s)s * interval '1 se
 
 LOAD_RUN = """
 SELECT id, dagster_run_id, kind::text, status::text, started_at, finished_at, waiting_for, waiting_until, accounts,
-       calls, tweets_fetched, tweets_new, billed_posts, billed_users, cost_usd, waited_s, error
+       calls, tweets_fetched, tweets_new, billed_posts, billed_users, cost_usd, waited_s, error, estimated_calls,
+       estimated_posts, estimated_cost_usd, estimated_s
 FROM fetch_runs WHERE {} = %s
 """
 
 LOAD_ACCOUNTS = """
 SELECT username, user_id, fetch_mode, track_after, outcome::text, reason, started_at, finished_at, calls,
-       tweets_fetched, tweets_new, tweets_stored, billed_posts, waited_s
+       tweets_fetched, tweets_new, tweets_stored, billed_posts, waited_s, cause::text
 FROM fetch_run_accounts
 WHERE fetch_run_id = %(run_id)s AND (%(usernames)s::text[] IS NULL OR username = ANY (%(usernames)s::text[]))
 ORDER BY username
@@ -166,11 +176,22 @@ class AccountReport:
     tweets_stored: int | None
     billed_posts: int
     waited_s: float
+    cause: HoleCause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a run was expected to take; `seconds` is None when no token could be used then."""
+
+    calls: int
+    posts: int
+    cost_usd: Decimal
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """One run and what it achieved, with its accounts by name."""
+    """One run and what it achieved, with its accounts by name; `expected` is None where nothing was estimated."""
 
     id: int
     dagster_run_id: str | None
@@ -190,6 +211,7 @@ class RunReport:
     waited_s: float
     error: str | None
     account_reports: tuple[AccountReport, ...]
+    expected: Expected | None = None
 
     @property
     def unfinished(self) -> tuple[AccountReport, ...]:
@@ -260,12 +282,16 @@ def end_account(
     outcome: AccountOutcome,
     *,
     reason: str | None = None,
+    cause: HoleCause | None = None,
     user_id: int | None = None,
     stored: int | None = None,
     calls: int = 0,
     waited_s: float = 0.0,
 ) -> None:
-    """Write what became of an account; `calls` and `waited_s` are those that no page has been counted for."""
+    """Write what became of an account; `calls` and `waited_s` are those that no page has been counted for.
+
+    `cause` is why something is missing that was asked for.
+    """
     database.execute(
         END_ACCOUNT,
         {
@@ -273,6 +299,7 @@ def end_account(
             "username": username,
             "outcome": outcome.value,
             "reason": reason,
+            "cause": cause,
             "user_id": user_id,
             "stored": stored,
             "calls": calls,
@@ -282,15 +309,25 @@ def end_account(
 
 
 def close_run(
-    database: Database, run_id: int, *, status: RunStatus | None = None, error: str | None = None, prices: Prices
+    database: Database,
+    run_id: int,
+    *,
+    status: RunStatus | None = None,
+    error: str | None = None,
+    cause: HoleCause = HoleCause.INTERRUPTED,
+    prices: Prices,
 ) -> None:
-    """Close a run with what it achieved; `status` None judges by its accounts. A closed run stays as it is."""
+    """Close a run with what it achieved; `status` None judges by its accounts. A closed run stays as it is.
+
+    `cause` is why the accounts that it did not come to are missing.
+    """
     database.execute(
         CLOSE,
         {
             "run_id": run_id,
             "status": None if status is None else status.value,
             "error": error,
+            "cause": cause,
             "post_usd": prices.post_usd,
             "user_usd": prices.user_usd,
         },
@@ -326,8 +363,10 @@ def load_accounts(
         LOAD_ACCOUNTS, {"run_id": run_id, "usernames": None if usernames is None else list(usernames)}
     )
     return tuple(
-        AccountReport(username, user_id, mode, track, AccountOutcome(outcome), *rest)
-        for username, user_id, mode, track, outcome, *rest in rows
+        AccountReport(
+            username, user_id, mode, track, AccountOutcome(outcome), *rest, cause=HoleCause(cause) if cause else None
+        )
+        for username, user_id, mode, track, outcome, *rest, cause in rows
     )
 
 
@@ -337,5 +376,13 @@ def load_progress(database: Database, dagster_run_id: str) -> Progress:
 
 
 def _report(row: tuple[Any, ...], accounts: Iterable[AccountReport]) -> RunReport:
-    run_id, dagster_run_id, kind, status, *rest = row
-    return RunReport(run_id, dagster_run_id, FetchKind(kind), RunStatus(status), *rest, account_reports=tuple(accounts))
+    run_id, dagster_run_id, kind, status, *rest, calls, posts, cost_usd, seconds = row
+    return RunReport(
+        run_id,
+        dagster_run_id,
+        FetchKind(kind),
+        RunStatus(status),
+        *rest,
+        account_reports=tuple(accounts),
+        expected=None if calls is None else Expected(calls, posts, cost_usd, seconds),
+    )

@@ -1,84 +1,20 @@
-"""Queries on what is stored of each account, and what is missing."""
+"""Queries on what is stored of each account."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import ARRAY, BigInteger, Row, Select, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import Range
+from sqlalchemy.sql.elements import CollectionAggregate
 
+from twitter_pipeline.account_status import AccountStatus, FormerName
 from twitter_pipeline.coverage import EVERYTHING, LOWEST_ID, Coverage, IdRange
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.models import FetchRun, FetchRunAccount, Tweet, User, UserName, UserState
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.words import AccountOutcome
-
-
-class HoleCause(StrEnum):
-    """Why tweets are missing between two ids."""
-
-    BEYOND_REACH = "beyond the newest 3,200 that X serves"
-    NOT_FETCHED = "not asked for, or broken off before it was reached"
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """Ids below the newest that is covered, of which it is not known that every tweet is stored."""
-
-    ids: IdRange
-    cause: HoleCause
-
-
-@dataclass(frozen=True, slots=True)
-class FormerName:
-    """A name that an account had, and when it was seen with it."""
-
-    username: str
-    seen_from: datetime
-    seen_until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AccountStatus:
-    """What is stored of one account. `username` is None while somebody else holds the name it was known by."""
-
-    user_id: int
-    username: str | None
-    name: str | None
-    created_at: datetime | None
-    availability: Availability
-    availability_reason: str | None
-    availability_since: datetime
-    tweet_count: int | None
-    profile_read_at: datetime | None
-    is_tracked: bool
-    tracked_since: datetime | None
-    last_polled_at: datetime | None
-    next_poll_at: datetime | None
-    tweets_per_hour: float | None
-    covered: Coverage
-    unreachable: Coverage
-    tweets_stored: int
-    first_tweet_at: datetime | None
-    last_tweet_at: datetime | None
-    former_names: tuple[FormerName, ...]
-
-    @property
-    def completeness(self) -> float | None:
-        """The stored share of the tweets that X counts, at most 1; None while X's count is not known.
-
-        X's count is as old as the profile, and tweets that were deleted since stay stored.
-        """
-        if self.tweet_count is None:
-            return None
-        return 1.0 if self.tweets_stored >= self.tweet_count else self.tweets_stored / self.tweet_count
-
-    @property
-    def holes(self) -> tuple[Hole, ...]:
-        """What is missing below the newest tweet that is covered, newest first; empty before the first fetch."""
-        return find_holes(self.covered, self.unreachable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +25,6 @@ class LastOutcome:
     outcome: AccountOutcome
     reason: str | None
     started_at: datetime
-
-
-def find_holes(covered: Coverage, unreachable: Coverage) -> tuple[Hole, ...]:
-    """Return the ids below the top of `covered` that it lacks, newest first, each with its cause."""
-    if covered.top is None:
-        return ()
-    missing = Coverage(covered.gaps(IdRange(LOWEST_ID, covered.top)))
-    near = [Hole(each, HoleCause.NOT_FETCHED) for each in missing - unreachable]
-    # What is both missing and unreachable is what is left of the missing without the rest.
-    far = [Hole(each, HoleCause.BEYOND_REACH) for each in missing - Coverage(unreachable.gaps(EVERYTHING))]
-    return tuple(sorted([*near, *far], key=lambda hole: hole.ids, reverse=True))
 
 
 def load_account_statuses(
@@ -130,15 +55,19 @@ def load_last_outcome(database: Database, username: str) -> LastOutcome | None:
 
 
 def _accounts(user_ids: Collection[int] | None) -> Select[*tuple[Any, ...]]:
+    was_there = Tweet.created_at <= User.profile_read_at
     stored = select(
         Tweet.author_id,
         func.count().label("tweets_stored"),
+        func.count().filter(was_there).label("written_when_counted"),
         func.min(Tweet.created_at).label("first_tweet_at"),
         func.max(Tweet.created_at).label("last_tweet_at"),
-    ).group_by(Tweet.author_id)
-    if user_ids is not None:
-        stored = stored.where(Tweet.author_id.in_(user_ids))
-    counts = stored.subquery()
+    )
+    # Apart, as the deleted ones are few and have an index: the others are counted without a look at their rows.
+    deleted = select(Tweet.author_id, func.count().label("tweets")).where(Tweet.deleted_seen_at.is_not(None), was_there)
+    counts = _by_author(stored, user_ids).subquery()
+    gone = _by_author(deleted, user_ids).subquery()
+    kept_when_counted = func.coalesce(counts.c.written_when_counted, 0) - func.coalesce(gone.c.tweets, 0)
     query = (
         select(
             User.id,
@@ -157,21 +86,35 @@ def _accounts(user_ids: Collection[int] | None) -> Select[*tuple[Any, ...]]:
             UserState.tweets_per_hour,
             UserState.covered,
             UserState.unreachable,
+            UserState.searched,
             func.coalesce(counts.c.tweets_stored, 0).label("tweets_stored"),
+            kept_when_counted.label("kept_when_counted"),
             counts.c.first_tweet_at,
             counts.c.last_tweet_at,
         )
         .outerjoin(UserState, UserState.user_id == User.id)
         .outerjoin(counts, counts.c.author_id == User.id)
+        .outerjoin(gone, gone.c.author_id == User.id)
         .order_by(func.lower(User.username).nulls_last(), User.id)
     )
-    return query if user_ids is None else query.where(User.id.in_(user_ids))
+    return query if user_ids is None else query.where(User.id == _any_of(user_ids))
+
+
+def _by_author(tweets: Select[*tuple[Any, ...]], user_ids: Collection[int] | None) -> Select[*tuple[Any, ...]]:
+    """Group tweets by author, of all accounts or of these ids."""
+    grouped = tweets.join(User, User.id == Tweet.author_id).group_by(Tweet.author_id)
+    return grouped if user_ids is None else grouped.where(Tweet.author_id == _any_of(user_ids))
+
+
+def _any_of(user_ids: Collection[int]) -> CollectionAggregate[bool]:
+    # One parameter, however many there are: PostgreSQL takes 65,535.
+    return any_(literal(list(user_ids), ARRAY(BigInteger)))
 
 
 def _names(user_ids: Collection[int]) -> Select[*tuple[Any, ...]]:
     return (
         select(UserName.user_id, UserName.username, UserName.seen_from, UserName.seen_until)
-        .where(UserName.seen_until.is_not(None), UserName.user_id.in_(user_ids))
+        .where(UserName.seen_until.is_not(None), UserName.user_id == _any_of(user_ids))
         .order_by(UserName.user_id, UserName.seen_from)
     )
 
@@ -201,7 +144,9 @@ def _status(row: Row[*tuple[Any, ...]], former_names: tuple[FormerName, ...]) ->
         tweets_per_hour=row.tweets_per_hour,
         covered=Coverage(tuple(_ranges(row.covered))),
         unreachable=Coverage(tuple(_ranges(row.unreachable))),
+        searched=Coverage(tuple(_ranges(row.searched))),
         tweets_stored=row.tweets_stored,
+        kept_when_counted=row.kept_when_counted,
         first_tweet_at=row.first_tweet_at,
         last_tweet_at=row.last_tweet_at,
         former_names=former_names,

@@ -48,7 +48,8 @@ WITH page AS ({ROWS}), account AS (
     WHERE s.user_id = account.user_id AND before.known < %(posts)s AND s.next_poll_at > now()
 ), bill AS (
     UPDATE api_calls
-    SET result_count = result_count + %(posts)s, billed_posts = billed_posts + %(posts)s - before.read_today
+    SET result_count = result_count + %(unbilled)s,
+        billed_posts = greatest(0, billed_posts + %(unbilled)s - before.read_today)
     FROM before
     WHERE id = %(call_id)s
 ), tally AS (
@@ -64,8 +65,9 @@ SELECT CASE WHEN EXISTS (SELECT FROM account) THEN %(posts)s - before.known END 
 
 CONTINUE_CALL = """
 INSERT INTO api_calls (called_at, endpoint, token_id, status_code, outcome, result_count, billed_posts, billed_users,
-                       duration_ms, transaction_id)
-SELECT %(at)s, endpoint, token_id, status_code, outcome, 0, 0, 0, duration_ms, transaction_id
+                       duration_ms, transaction_id, reserved_posts, reserved_users)
+SELECT %(at)s, endpoint, token_id, status_code, outcome, 0, 0, 0, duration_ms, transaction_id, reserved_posts,
+       reserved_users
 FROM api_calls WHERE id = %(call_id)s
 RETURNING id
 """
@@ -106,8 +108,9 @@ def save_streamed(
 ) -> Streamed:
     """Store tweets of one account that a stream has brought, and have the account polled now; can be repeated.
 
-    For a search, `fetch_run_id` and `asked_as` are the run and the name in it, to whose counts they are added. Only the
-    counts and the bill take a second writing as further tweets.
+    For a search, `fetch_run_id` and `asked_as` are the run and the name in it, to whose counts they are added, and its
+    bill holds them already: those that are free are taken off. Only the counts and the bill take a second writing as
+    further tweets.
     """
     rows = database.execute(
         SAVE_STREAMED,
@@ -118,6 +121,7 @@ def save_streamed(
             "asked_as": asked_as,
             "read_at": read_at,
             "posts": len(tweets),
+            "unbilled": len(tweets) if fetch_run_id is None else 0,
             "call_id": call_id,
         },
     )

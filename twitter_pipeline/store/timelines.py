@@ -45,6 +45,21 @@ INSERT = """
 """
 """Writes the rows of `page`, all of one author."""
 
+TAKE_AS_IT_IS_NOW = """    ON CONFLICT (id) DO UPDATE
+    SET kind = excluded.kind, text = excluded.text, lang = excluded.lang,
+        -- An import may have left these out.
+        conversation_id = coalesce(excluded.conversation_id, t.conversation_id),
+        in_reply_to_tweet_id = coalesce(excluded.in_reply_to_tweet_id, t.in_reply_to_tweet_id),
+        in_reply_to_user_id = coalesce(excluded.in_reply_to_user_id, t.in_reply_to_user_id),
+        retweeted_tweet_id = coalesce(excluded.retweeted_tweet_id, t.retweeted_tweet_id),
+        quoted_tweet_id = coalesce(excluded.quoted_tweet_id, t.quoted_tweet_id),
+        edit_history_ids = excluded.edit_history_ids, like_count = excluded.like_count,
+        retweet_count = excluded.retweet_count, reply_count = excluded.reply_count,
+        quote_count = excluded.quote_count, bookmark_count = excluded.bookmark_count,
+        impression_count = excluded.impression_count, last_read_at = excluded.last_read_at,
+        last_read_run_id = excluded.last_read_run_id, raw = excluded.raw, deleted_seen_at = NULL"""
+"""How INSERT goes on for a tweet that is stored: it keeps when it was first read, and takes the rest."""
+
 # One statement, so one transaction and one round trip. Rows go in by id, so that two runs over one account cannot
 # deadlock. A tweet that is read again keeps when it was first read, and takes the rest as it is now.
 # All parts see the table as it was before the statement, which is what `before` is for: X bills a post once a UTC day.
@@ -56,13 +71,7 @@ WITH page AS ({ROWS}), before AS (
            ) AS read_today
     FROM page JOIN tweets t USING (id)
 ), stored AS (
-{INSERT}    ON CONFLICT (id) DO UPDATE
-    SET kind = excluded.kind, text = excluded.text, lang = excluded.lang,
-        edit_history_ids = excluded.edit_history_ids, like_count = excluded.like_count,
-        retweet_count = excluded.retweet_count, reply_count = excluded.reply_count,
-        quote_count = excluded.quote_count, bookmark_count = excluded.bookmark_count,
-        impression_count = excluded.impression_count, last_read_at = excluded.last_read_at,
-        last_read_run_id = excluded.last_read_run_id, raw = excluded.raw, deleted_seen_at = NULL
+{INSERT}{TAKE_AS_IT_IS_NOW}
 ), state AS (
     UPDATE user_state
     SET covered = covered + %(proved)s::int8multirange,
@@ -89,7 +98,7 @@ WITH page AS ({ROWS}), before AS (
 SELECT state.covered, state.unreachable, %(posts)s - before.known, %(posts)s - before.read_today FROM state, before
 """
 
-LOAD_STATE = "SELECT covered, unreachable FROM user_state WHERE user_id = %s"
+LOAD_STATE = "SELECT covered, unreachable, searched FROM user_state WHERE user_id = %s"
 
 WATCHED_SINCE = "SELECT tracked_since FROM user_state WHERE user_id = %s AND is_tracked"
 
@@ -158,21 +167,36 @@ class SavedPage:
 
 
 class TimelineStore:
-    """The stored timeline of one account in one run."""
+    """The stored timeline of one account in one run.
 
-    def __init__(self, database: Database, *, user_id: int, fetch_run_id: int, asked_as: str) -> None:
+    Without `trusts_search` what the archive search has filled counts as a hole.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        user_id: int,
+        fetch_run_id: int,
+        asked_as: str,
+        trusts_search: bool = True,
+    ) -> None:
         self._database = database
         self._user_id = user_id
         self._fetch_run_id = fetch_run_id
         self._asked_as = asked_as
+        self._trusts_search = trusts_search
+        self._searched = Coverage()
 
     def load_state(self) -> AccountState:
         """Return what is stored of the account."""
         rows = self._database.execute(LOAD_STATE, (self._user_id,))
         if not rows:
             raise PipelineError(f"user {self._user_id} has no row in user_state: resolve the account first")
-        covered, unreachable = rows[0]
-        return self.state_of(_coverage(covered), _coverage(unreachable))
+        covered, unreachable, searched = rows[0]
+        if self._trusts_search:
+            self._searched = read_coverage(searched)
+        return self.state_of(read_coverage(covered), read_coverage(unreachable))
 
     def watched_since(self) -> datetime | None:
         """Return since when the account is tracked; None when it is not."""
@@ -181,7 +205,7 @@ class TimelineStore:
 
     def state_of(self, covered: Coverage, unreachable: Coverage) -> AccountState:
         """Return the state as planning wants it, with counting left to the database."""
-        return AccountState(covered, unreachable, self.count_from, self.witness_below)
+        return AccountState(covered, unreachable, self.count_from, self.witness_below, self._searched)
 
     def count_from(self, lowest_id: int) -> int:
         """Return how many tweets with this id or a higher one are stored."""
@@ -208,7 +232,7 @@ class TimelineStore:
             {
                 "user_id": self._user_id,
                 "fetch_run_id": self._fetch_run_id,
-                "wanted": _range(wanted),
+                "wanted": range_literal(wanted),
                 "alive_lock": ALIVE_LOCK,
             },
         )
@@ -231,13 +255,13 @@ class TimelineStore:
                 "posts": len(page.tweets),
                 "calls": page.calls,
                 "waited_s": page.waited_s,
-                "proved": f"{{{_range(page.verdict.proved)}}}",
-                "unreachable": f"{{{_range(page.verdict.unreachable)}}}",
-                "rest": _range(page.rest),
+                "proved": f"{{{range_literal(page.verdict.proved)}}}",
+                "unreachable": f"{{{range_literal(page.verdict.unreachable)}}}",
+                "rest": range_literal(page.rest),
             },
         )
         covered, unreachable, new, billed = rows[0]
-        return SavedPage(_coverage(covered), _coverage(unreachable), new, billed)
+        return SavedPage(read_coverage(covered), read_coverage(unreachable), new, billed)
 
 
 def count_stored(database: Database, user_ids: Sequence[int]) -> dict[int, int]:
@@ -268,10 +292,12 @@ def _literal(values: Iterable[object]) -> str:
     return "{" + ",".join(["NULL" if each is None else str(each) for each in values]) + "}"
 
 
-def _range(ids: IdRange | None) -> str:
+def range_literal(ids: IdRange | None) -> str:
+    """Return ids as PostgreSQL reads an int8range."""
     return "empty" if ids is None else f"[{ids.lo},{ids.hi})"
 
 
-def _coverage(stored: Multirange[int]) -> Coverage:
+def read_coverage(stored: Multirange[int]) -> Coverage:
+    """Turn a multirange of a table into what planning works with."""
     # PostgreSQL keeps a multirange sorted, merged and half-open, and a constraint keeps it bounded.
     return Coverage(tuple(IdRange(each.lower or 0, each.upper or 0) for each in stored))

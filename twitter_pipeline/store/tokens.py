@@ -94,6 +94,11 @@ def load_tokens(database: Database, env_keys: Sequence[str] | None = None) -> li
     ]
 
 
+def is_made_up(database: Database) -> bool:
+    """Whether the tweets of this database are the sandbox's, as told by the tokens that it has seen."""
+    return any(token.env_key.startswith(SANDBOX_PREFIX) for token in load_tokens(database))
+
+
 def refuse_to_mix(database: Database, env_keys: Iterable[str]) -> None:
     """Raise ConfigurationError when made-up and real tweets would come to lie in one database.
 

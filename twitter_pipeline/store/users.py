@@ -107,7 +107,7 @@ WITH_HOLES = """
 SELECT s.user_id
 FROM user_state s
 WHERE s.user_id = ANY (%s) AND EXISTS (
-    SELECT FROM unnest(s.covered) AS r
+    SELECT FROM unnest(s.covered + s.searched) AS r
     WHERE lower(r) > (floor(extract(epoch FROM s.tracked_since) * 1000)::bigint - 1288834974657) << 22
       AND NOT (lower(r) - 1) <@ s.unreachable
 )
@@ -154,7 +154,7 @@ def save_users(database: Database, users: Sequence[User], *, read_at: datetime) 
     with database.transaction() as connection:
         connection.execute(LOCK)
         connection.execute(FREE_NAMES, params)
-        connection.cursor().executemany(SAVE_USERS, [_profile(user, read_at) for user in ordered])
+        connection.cursor().executemany(SAVE_USERS, [profile_of(user, read_at) for user in ordered])
         connection.execute(END_NAMES, params)
         connection.execute(BEGIN_NAMES, params)
         connection.execute(BEGIN_STATES, params)
@@ -199,7 +199,8 @@ def note_polled(database: Database, user_ids: Sequence[int], *, at: datetime) ->
     database.execute(POLLED, (at, list(user_ids)))
 
 
-def _profile(user: User, read_at: datetime) -> dict[str, object]:
+def profile_of(user: User, read_at: datetime) -> dict[str, object]:
+    """Return a profile as parameters, each named as its column."""
     return {
         "id": user.id,
         "username": user.username,

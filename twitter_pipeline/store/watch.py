@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from twitter_pipeline.errors import Availability
+from twitter_pipeline.polling.prior import Halves
 from twitter_pipeline.polling.rates import Memory
 from twitter_pipeline.store.database import Database
 
@@ -47,6 +48,15 @@ FROM user_state s JOIN users u ON u.id = s.user_id
 WHERE s.is_tracked
 """
 
+# The arrays begin with the hour from midnight on: an odd place is an even hour.
+HALVES = """
+SELECT sum(hours) FILTER (WHERE mod(place, 2) = 1), sum(tweets) FILTER (WHERE mod(place, 2) = 1),
+       sum(hours) FILTER (WHERE mod(place, 2) = 0), sum(tweets) FILTER (WHERE mod(place, 2) = 0)
+FROM user_state s, unnest(s.rate_hours, s.rate_tweets) WITH ORDINALITY AS known (hours, tweets, place)
+WHERE s.is_tracked AND s.rate_known_at IS NOT NULL
+GROUP BY s.user_id
+"""
+
 # The lower end of the newest stretch tells since when nothing was missed.
 LOAD_POLLED = """
 SELECT s.user_id, now(), s.rate_known_at, s.rate_hours, s.rate_tweets, s.tracked_since,
@@ -54,6 +64,19 @@ SELECT s.user_id, now(), s.rate_known_at, s.rate_hours, s.rate_tweets, s.tracked
        u.availability_since
 FROM user_state s JOIN users u ON u.id = s.user_id
 WHERE s.user_id = ANY (%s) AND s.is_tracked
+"""
+
+# What is detected by asks for no single resource, so a 403 there closes the endpoint. Of several calls the last counts.
+REFUSED = """
+SELECT t.env_key
+FROM (
+    SELECT DISTINCT ON (token_id) token_id, outcome
+    FROM api_calls
+    WHERE endpoint = %(endpoint)s AND called_at > now() - %(within_s)s * interval '1 second' AND outcome IS NOT NULL
+    ORDER BY token_id, called_at DESC
+) last_call
+JOIN tokens t ON t.id = last_call.token_id
+WHERE last_call.outcome IN ('token_forbidden', 'resource_forbidden')
 """
 
 # What was first read since the last estimate; an hour earlier, for tweets that were read late.
@@ -116,11 +139,12 @@ class Polled:
 
 @dataclass(frozen=True, slots=True)
 class NextPoll:
-    """When an account is polled next, and what is remembered of it, None as long as nothing is."""
+    """When an account is polled next, what is remembered of it and its `Rate.even`, None as long as nothing is."""
 
     user_id: int
     next_poll_at: datetime
     memory: Memory | None
+    tweets_per_hour: float | None
 
 
 def hand_out(database: Database, key: str, *, at_most: int) -> int:
@@ -153,6 +177,11 @@ def load_rates(database: Database) -> tuple[list[float | None], int]:
     return [rate for rate, can_be_read in rows if can_be_read], sum(not can_be_read for _, can_be_read in rows)
 
 
+def load_halves(database: Database) -> list[Halves]:
+    """Return what was seen of the tracked accounts that anything is known of."""
+    return [Halves(*halves) for halves in database.execute(HALVES)]
+
+
 def load_polled(database: Database, user_ids: Sequence[int]) -> list[Polled]:
     """Return what is known of these accounts, as far as they are tracked."""
     rows = database.execute(LOAD_POLLED, (list(user_ids),))
@@ -175,6 +204,12 @@ def load_newly_read(
     return counts
 
 
+def load_refused(database: Database, endpoint: str, *, within_s: float) -> set[str]:
+    """Return by name the tokens to which X refused an endpoint when they last called it, within so many seconds."""
+    rows = database.execute(REFUSED, {"endpoint": endpoint, "within_s": within_s})
+    return {env_key for (env_key,) in rows}
+
+
 def save_polls(database: Database, polls: Sequence[NextPoll]) -> None:
     """Write when accounts are polled next and what is known of them, and give them back."""
     database.execute(
@@ -185,7 +220,7 @@ def save_polls(database: Database, polls: Sequence[NextPoll]) -> None:
             "rate_known_at": [poll.memory and poll.memory.until for poll in polls],
             "rate_hours": [poll.memory and _array(poll.memory.hours) for poll in polls],
             "rate_tweets": [poll.memory and _array(poll.memory.tweets) for poll in polls],
-            "tweets_per_hour": [poll.memory and poll.memory.rate().even for poll in polls],
+            "tweets_per_hour": [poll.tweets_per_hour for poll in polls],
         },
     )
 

@@ -8,6 +8,10 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
 - closed: `reset_at` is null or past. One call is leased to find out; its headers open the window.
 - spaced: where X wants time between two calls, the next is leased so long after the latest answer. When a call reached
   X is not known, only that it was before its answer.
+- shared: whoever takes calls by a `share` below 1 leaves a reserve to others, `(1 - share) * limit` of a whole window
+  and in proportion to the time that is left of it. So at every moment others find their part of the time to come, and
+  what they do not use is used up all the same. A window is as long as from its first call that we know of to its
+  reset; if it began before, more is left to others.
 - Calls in flight are counted afresh when a window closes, and when an answer tells of a new one. A call that was
   leased less than `STRADDLE_S` before may reach X after the reset, so it still counts then. An older one was counted in
   the old window; if its worker died, it is forgotten here.
@@ -16,6 +20,8 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from twitter_pipeline.budgets import Budgets, Cost, Period
+from twitter_pipeline.prices import Prices
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.words import CallOutcome, TokenStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
@@ -23,6 +29,14 @@ from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
 
 STRADDLE_S = 10
 """A call is connected and written within this time (the client's connect and write time-outs together)."""
+
+DAY_S = 86_400
+
+RELEASE_S = 2
+"""From so long before a reset on nothing is kept for others any more: what is not used by then is lost.
+
+X's clock comes in whole seconds, and a call takes its time.
+"""
 
 FIRST_BACK_OFF_S = 60
 LONGEST_BACK_OFF_S = 900
@@ -40,12 +54,23 @@ WITH clock AS (
     FROM tokens_endpoint_rl w
     JOIN tokens t ON t.id = w.token_id
     CROSS JOIN clock
+    CROSS JOIN LATERAL (
+        SELECT coalesce(ceil(
+                   (1 - %(share)s::float8) * w."limit"
+                   * greatest(0, extract(epoch FROM w.reset_at - clock.now) - %(release_s)s)
+                   / nullif(extract(epoch FROM w.reset_at - coalesce(w.opened_at, clock.now)), 0)
+               ), 0) AS calls,
+               coalesce(ceil(
+                   (1 - %(share)s::float8) * w.day_limit
+                   * greatest(0, extract(epoch FROM w.day_reset_at - clock.now) - %(release_s)s) / %(day_s)s
+               ), 0) AS day_calls
+    ) reserve
     WHERE w.endpoint = %(endpoint)s
       AND t.env_key = ANY (%(env_keys)s)
       AND (t.status = 'active' OR (t.status = 'capped' AND t.status_until <= clock.now))
-      AND NOT coalesce(w.day_reset_at > clock.now AND w.day_remaining <= w.in_flight, false)
+      AND NOT coalesce(w.day_reset_at > clock.now AND w.day_remaining <= w.in_flight + reserve.day_calls, false)
       AND CASE
-          WHEN w.reset_at > clock.now THEN w.remaining > w.in_flight
+          WHEN w.reset_at > clock.now THEN w.remaining > w.in_flight + reserve.calls
           WHEN w.reset_at IS NULL THEN w.in_flight = 0 OR w.leased_at < clock.now - %(lease_s)s * interval '1 second'
           ELSE true
       END
@@ -80,6 +105,37 @@ WITH clock AS (
 SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.now FROM logged, chosen
 """
 
+# With budgets the call is taken only if they allow what it may cost at most, which is reserved with its row.
+LEASE_WITHIN = (
+    LEASE.replace(
+        "taken AS (",
+        """allowed AS MATERIALIZED (
+    SELECT chosen.*, passed.period, passed.is_used_up
+    FROM chosen
+    CROSS JOIN LATERAL budget_passed(
+        chosen.now, %(fetch_run_id)s::bigint, %(reserved_posts)s::int, %(reserved_users)s::int,
+        %(post_usd)s::numeric, %(user_usd)s::numeric, %(billing_day)s::int, %(run_usd)s::numeric,
+        %(run_posts)s::bigint, %(day_usd)s::numeric, %(day_posts)s::bigint, %(month_usd)s::numeric,
+        %(month_posts)s::bigint
+    ) AS passed
+), taken AS (""",
+    )
+    .replace(
+        "FROM chosen\n    WHERE w.token_id", "FROM allowed AS chosen\n    WHERE chosen.period IS NULL AND w.token_id"
+    )
+    .replace("user_id, fetch_run_id)\n", "user_id, fetch_run_id, reserved_posts, reserved_users)\n")
+    .replace(
+        "%(fetch_run_id)s::bigint\n    FROM taken",
+        "%(fetch_run_id)s::bigint,\n           %(reserved_posts)s::int, %(reserved_users)s::int\n    FROM taken",
+    )
+    .replace(
+        "chosen.now FROM logged, chosen",
+        "chosen.now, chosen.period, chosen.is_used_up\nFROM allowed AS chosen LEFT JOIN logged ON true",
+    )
+)
+_LEASE_WITHIN_IN_ONE_LINE = " ".join(LEASE_WITHIN.split())
+"""As SETTLE below."""
+
 # Settling twice changes nothing: the second time the call has an outcome. The row of the call is inserted where a crash
 # of the server lost it, unless it lost the number too and another call has it now. Headers count by X's own epoch: a
 # later epoch is a new window, the same one can only shrink, an earlier one is a late answer about a window that is
@@ -103,11 +159,13 @@ WITH clock AS (
 ), logged AS (
     INSERT INTO api_calls AS c (
         id, called_at, endpoint, token_id, user_id, fetch_run_id, status_code, outcome, rl_limit, rl_remaining,
-        rl_reset_at, result_count, billed_posts, billed_users, duration_ms, transaction_id, error
+        rl_reset_at, result_count, billed_posts, billed_users, duration_ms, transaction_id, error, reserved_posts,
+        reserved_users
     )
     SELECT %(call_id)s, %(called_at)s, %(endpoint)s, %(token_id)s, %(user_id)s::bigint, %(fetch_run_id)s::bigint,
            %(status)s, %(outcome)s::call_outcome, said."limit", said.remaining, to_timestamp(said.epoch),
-           %(result_count)s, %(billed_posts)s, %(billed_users)s, %(duration_ms)s, %(transaction_id)s, %(error)s
+           %(result_count)s, %(billed_posts)s, %(billed_users)s, %(duration_ms)s, %(transaction_id)s, %(error)s,
+           %(reserved_posts)s::int, %(reserved_users)s::int
     FROM said
     ON CONFLICT (id) DO UPDATE
     SET status_code = excluded.status_code, outcome = excluded.outcome, rl_limit = excluded.rl_limit,
@@ -173,7 +231,8 @@ _SETTLE_IN_ONE_LINE = " ".join(SETTLE.split())
 BUDGET = """
 SELECT t.env_key, t.status::text, t.status_until,
        coalesce(%(now)s::timestamptz, clock_timestamp()) AS now,
-       w."limit", w.remaining, w.reset_at, w.day_limit, w.day_remaining, w.day_reset_at, w.in_flight, w.leased_at
+       w."limit", w.remaining, w.reset_at, w.day_limit, w.day_remaining, w.day_reset_at, w.in_flight, w.leased_at,
+       w.opened_at
 FROM tokens_endpoint_rl w
 JOIN tokens t ON t.id = w.token_id
 WHERE w.endpoint = %(endpoint)s AND t.env_key = ANY (%(env_keys)s)
@@ -183,7 +242,10 @@ ORDER BY t.env_key
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to send one call with one token; also the row in `api_calls` that it will be settled on."""
+    """The right to send one call with one token; also the row in `api_calls` that it will be settled on.
+
+    `reserved` is what it may cost at most, None where no budget is set.
+    """
 
     call_id: int
     token_id: int
@@ -193,6 +255,24 @@ class Lease:
     user_id: int | None
     fetch_run_id: int | None
     was_capped: bool
+    reserved: Cost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """What a call is paid from: the budgets, X's prices, and what the call may cost at most."""
+
+    budgets: Budgets
+    prices: Prices
+    most: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """That a budget has too little left for a call; unless it `is_used_up`, calls under way may give some back."""
+
+    period: Period
+    is_used_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +308,7 @@ class WindowState:
     day_reset_at: datetime | None
     in_flight: int
     leased_at: datetime | None
+    opened_at: datetime | None
 
     @property
     def usable(self) -> bool:
@@ -235,19 +316,36 @@ class WindowState:
         lifted = self.status_until is not None and self.status_until <= self.now
         return self.status is TokenStatus.ACTIVE or (self.status is TokenStatus.CAPPED and lifted)
 
-    def exhausted_until(self, *, lease_s: float) -> datetime | None:
-        """Return when the last of its used-up windows resets; None while an answer may free a call sooner.
+    def exhausted_until(self, *, lease_s: float, share: float = 1.0) -> datetime | None:
+        """Return from when on a call may be had of both its windows; None while an answer may free one sooner.
 
-        Calls that were leased longer than `lease_s` ago will not be answered: their workers died.
+        That is the reset of a window that is used up; where only the reserve for others is left, it is when that has
+        become small enough. Calls that were leased longer than `lease_s` ago will not be answered: their workers died.
         """
         answers_come = self.leased_at is not None and self.leased_at > self.now - timedelta(seconds=lease_s)
         in_flight = 0 if answers_come else self.in_flight
-        resets = [
-            reset_at
-            for remaining, reset_at in ((self.remaining, self.reset_at), (self.day_remaining, self.day_reset_at))
-            if remaining is not None and remaining <= in_flight and reset_at is not None and reset_at > self.now
+        opened_at = self.opened_at or self.now
+        frees = [
+            frees_at(limit or 0, remaining - in_flight, reset_at, length=length or reset_at - opened_at, share=share)
+            for limit, remaining, reset_at, length in (
+                (self.limit, self.remaining, self.reset_at, None),
+                (self.day_limit, self.day_remaining, self.day_reset_at, timedelta(seconds=DAY_S)),
+            )
+            if remaining is not None and reset_at is not None and reset_at > self.now
         ]
-        return max(resets, default=None)
+        return max((free for free in frees if free > self.now), default=None)
+
+
+def frees_at(limit: int, left: int, reset_at: datetime, *, length: timedelta, share: float) -> datetime:
+    """Return from when on one of `left` calls may be had by a share of a window, while others take none.
+
+    The inverse of the reserve in LEASE, a millisecond late, lest it is asked for in the same instant again.
+    """
+    if left <= 0:
+        return reset_at
+    kept, spare = (1 - share) * limit, left - 1
+    before_reset = length * (spare / kept) if spare < kept else length
+    return reset_at - timedelta(seconds=RELEASE_S) - before_reset + timedelta(milliseconds=1)
 
 
 def lease_call(
@@ -256,6 +354,7 @@ def lease_call(
     env_keys: list[str],
     *,
     lease_s: float,
+    share: float = 1.0,
     user_id: int | None = None,
     fetch_run_id: int | None = None,
     now: datetime | None = None,
@@ -263,26 +362,84 @@ def lease_call(
     """Take the right to one call from the token whose window resets soonest; None when no token has budget.
 
     One atomic statement: any number of threads, processes and machines may ask at once. `lease_s` is the longest a
-    call can last; a first call on an unknown window that has not been settled by then is given up. `now` is the
-    server's time unless a test says otherwise.
+    call can last; a first call on an unknown window that has not been settled by then is given up. With a
+    `share` below 1 a token has budget only beyond the reserve that is left to others. `now` is the server's time unless
+    a test says otherwise.
     """
-    rows = database.execute(
-        LEASE,
-        {
-            "endpoint": endpoint.value,
-            "env_keys": env_keys,
-            "user_id": user_id,
-            "fetch_run_id": fetch_run_id,
-            "lease_s": lease_s,
-            "spacing_s": endpoint.spacing_s,
-            "straddle_s": STRADDLE_S,
-            "now": now,
-        },
-    )
+    params = _lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, now)
+    rows = database.execute(LEASE, params)
     if not rows:
         return None
     call_id, token_id, env_key, status, called_at = rows[0]
     return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, status == TokenStatus.CAPPED)
+
+
+def lease_call_within(
+    database: Database,
+    endpoint: Endpoint,
+    env_keys: list[str],
+    purse: Purse,
+    *,
+    lease_s: float,
+    share: float = 1.0,
+    user_id: int | None = None,
+    fetch_run_id: int | None = None,
+    now: datetime | None = None,
+) -> Lease | Short | None:
+    """Take the right to one call as `lease_call` does, and reserve what it may cost; Short when a budget forbids it.
+
+    Any number of processes may ask at once: what is billed and reserved together never passes a budget. Settling gives
+    back what the call did not cost. The run must have its row.
+    """
+    budgets = purse.budgets
+    rows = database.execute(
+        _LEASE_WITHIN_IN_ONE_LINE,
+        {
+            **_lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, now),
+            "reserved_posts": purse.most.posts,
+            "reserved_users": purse.most.users,
+            "post_usd": purse.prices.post_usd,
+            "user_usd": purse.prices.user_usd,
+            "billing_day": budgets.billing_day,
+            "run_usd": budgets.run.usd,
+            "run_posts": budgets.run.posts,
+            "day_usd": budgets.day.usd,
+            "day_posts": budgets.day.posts,
+            "month_usd": budgets.month.usd,
+            "month_posts": budgets.month.posts,
+        },
+    )
+    if not rows:
+        return None
+    call_id, token_id, env_key, status, called_at, period, is_used_up = rows[0]
+    if call_id is None:
+        return Short(Period(period), is_used_up)
+    was_capped = status == TokenStatus.CAPPED
+    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, was_capped, purse.most)
+
+
+def _lease_params(
+    endpoint: Endpoint,
+    env_keys: list[str],
+    lease_s: float,
+    share: float,
+    user_id: int | None,
+    fetch_run_id: int | None,
+    now: datetime | None,
+) -> dict[str, object]:
+    return {
+        "endpoint": endpoint.value,
+        "env_keys": env_keys,
+        "user_id": user_id,
+        "fetch_run_id": fetch_run_id,
+        "lease_s": lease_s,
+        "spacing_s": endpoint.spacing_s,
+        "straddle_s": STRADDLE_S,
+        "share": share,
+        "release_s": RELEASE_S,
+        "day_s": DAY_S,
+        "now": now,
+    }
 
 
 def settle_call(database: Database, lease: Lease, settlement: Settlement, *, now: datetime | None = None) -> None:
@@ -306,6 +463,8 @@ def settle_call(database: Database, lease: Lease, settlement: Settlement, *, now
             "duration_ms": settlement.duration_ms,
             "transaction_id": settlement.transaction_id,
             "error": settlement.error,
+            "reserved_posts": lease.reserved.posts if lease.reserved else None,
+            "reserved_users": lease.reserved.users if lease.reserved else None,
             "limit": window.limit if window else None,
             "remaining": window.remaining if window else None,
             "epoch": window.reset_epoch if window else None,

@@ -1,4 +1,4 @@
-"""`python -m twitter_pipeline.workers RUN_ID`: fetch accounts for a run that another process leads.
+"""`python -m twitter_pipeline.workers RUN_ID SHARE`: fetch accounts for a run that another process leads.
 
 The settings are the environment's; see `messages` for what is read and written. The run's process decides when to
 stop: signals, which a terminal or a service manager sends to all processes at once, are left to it.
@@ -16,16 +16,18 @@ from typing import BinaryIO
 
 from twitter_pipeline.accounts import Account
 from twitter_pipeline.calls import XApi
-from twitter_pipeline.errors import ConfigurationError, Interrupted, NoTokenAvailable
+from twitter_pipeline.errors import BudgetReached, ConfigurationError, Interrupted, NoTokenAvailable
 from twitter_pipeline.history import FetchOptions, HistoryFetcher
 from twitter_pipeline.settings import Settings, load_settings
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.texts import first_line
 from twitter_pipeline.tokens import TokenPool, Waiting
 from twitter_pipeline.workers.messages import (
     Broke,
     Ended,
     Logged,
     Message,
+    NoMoney,
     NoToken,
     Waits,
     decode_account,
@@ -51,14 +53,15 @@ def main() -> int:
     core.propagate = False
     core.addHandler(_ToldLog(mouth.tell))
     try:
-        work(load_settings(os.environ), int(sys.argv[1]), sys.stdin.buffer, mouth.tell)
+        fetch_run_id, share = int(sys.argv[1]), float(sys.argv[2])
+        work(load_settings(os.environ), fetch_run_id, share, sys.stdin.buffer, mouth.tell)
     except Exception as error:  # noqa: BLE001 the run's process reports it, whatever it is
-        mouth.tell(Broke(_first_line(error)))
+        mouth.tell(Broke(_why(error)))
         return 1
     return 0
 
 
-def work(settings: Settings, fetch_run_id: int, accounts: BinaryIO, tell: Tell) -> None:
+def work(settings: Settings, fetch_run_id: int, share: float, accounts: BinaryIO, tell: Tell) -> None:
     """Fetch each account as it is read, until there are no more to come; what is under way then stops."""
     if settings.database_url is None:
         raise ConfigurationError("DATABASE_URL is not set")
@@ -68,7 +71,15 @@ def work(settings: Settings, fetch_run_id: int, accounts: BinaryIO, tell: Tell) 
         closing(Database(settings.database_url, pool_size=connections)) as database,
         XApiClient(settings.api_url, max_connections=settings.concurrency) as client,
     ):
-        pool = TokenPool(database, settings.bearer_tokens, lease_s=client.longest_call_s, stop=stop)
+        pool = TokenPool(
+            database,
+            settings.bearer_tokens,
+            lease_s=client.longest_call_s,
+            share=share,
+            stop=stop,
+            budgets=settings.budgets,
+            prices=settings.prices,
+        )
         fetcher = HistoryFetcher(
             XApi(client, pool, stop=stop),
             database,
@@ -89,11 +100,13 @@ def _fetch(fetcher: HistoryFetcher, account: Account, tell: Tell) -> None:
         (outcome,) = fetcher.fetch([account])
     except NoTokenAvailable as error:
         tell(NoToken(username, str(error)))
+    except BudgetReached as error:
+        tell(NoMoney(username, str(error), error.until))
     except Interrupted:
         # Whoever has asked for it expects no more of this account.
         return
     except Exception as error:  # noqa: BLE001 the run's process reports it, whatever it is
-        tell(Broke(_first_line(error)))
+        tell(Broke(_why(error)))
     else:
         tell(Ended(username, outcome))
 
@@ -147,8 +160,8 @@ class _ToldLog(logging.Handler):
         self._tell(Logged(record.name, record.levelno, str(record.msg), record.getMessage(), traceback))
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 if __name__ == "__main__":

@@ -12,18 +12,19 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Protocol
 
 from twitter_pipeline.accounts import Account
-from twitter_pipeline.errors import Interrupted, NoTokenAvailable, PipelineError
+from twitter_pipeline.errors import BudgetReached, Interrupted, NoTokenAvailable, PipelineError
 from twitter_pipeline.settings import PROJECT_DIR, Settings, render_settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import end_account, save_accounts
 from twitter_pipeline.store.timelines import TimelineStore
 from twitter_pipeline.store.users import set_tracked
 from twitter_pipeline.tokens import Waiting
-from twitter_pipeline.words import AccountOutcome
+from twitter_pipeline.words import AccountOutcome, HoleCause
 from twitter_pipeline.workers.messages import (
     Broke,
     Ended,
     Logged,
+    NoMoney,
     NoToken,
     Waits,
     decode_message,
@@ -111,8 +112,9 @@ class _Worker:
 class WorkerFetcher:
     """Fetches accounts side by side, each in the next worker process that has a thread free.
 
-    `threads` says how many threads each worker gets. Setting `stop` ends all work at the next page, as does the end of
-    this process, however it comes: workers stop when their stdin ends. What was fetched is stored.
+    `threads` says how many threads each worker gets, `share` which part of the tokens' windows they may take. Setting
+    `stop` ends all work at the next page, as does the end of this process, however it comes: workers stop when their
+    stdin ends. What was fetched is stored.
     """
 
     def __init__(
@@ -121,12 +123,14 @@ class WorkerFetcher:
         database: Database,
         *,
         fetch_run_id: int,
+        share: float,
         threads: Sequence[int],
         stop: threading.Event,
     ) -> None:
         self._settings = replace(settings, database_url=database.url)
         self._database = database
         self._fetch_run_id = fetch_run_id
+        self._share = share
         self._threads = threads
         self._stop = stop
         # Its lock is held while accounts change hands; nobody waits for a worker or for the database meanwhile.
@@ -137,7 +141,7 @@ class WorkerFetcher:
         self._workers: list[_Worker] = []
         self._listeners: list[threading.Thread] = []
         self._dismissed = False
-        self._no_token: NoTokenAvailable | None = None
+        self._out_of_means: NoTokenAvailable | BudgetReached | None = None
         self._fault: Exception | None = None
         self._log = _Log()
 
@@ -167,8 +171,8 @@ class WorkerFetcher:
         """Fetch accounts and return what became of each, in order.
 
         An account that fails is recorded and leaves the others alone; so are those of a worker that is killed. Raises
-        Interrupted when the run is to stop, NoTokenAvailable when no token can go on, PipelineError when a worker
-        cannot go on for another reason.
+        Interrupted when the run is to stop, NoTokenAvailable when no token can go on, BudgetReached when a budget is
+        used up, PipelineError when a worker cannot go on for another reason.
         """
         self.start(accounts)
         names = [account.request.username for account in accounts]
@@ -180,8 +184,8 @@ class WorkerFetcher:
         if self._stop.is_set():
             self._dismiss()
             raise Interrupted("The run was asked to stop; what was fetched is stored, running again does the rest.")
-        if self._no_token is not None:
-            raise self._no_token
+        if self._out_of_means is not None:
+            raise self._out_of_means
         return [self._outcomes[name] for name in names]
 
     def close(self) -> None:
@@ -197,7 +201,7 @@ class WorkerFetcher:
     def _start_worker(self, threads: int) -> None:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "twitter_pipeline.workers", str(self._fetch_run_id)],
+                [sys.executable, "-m", "twitter_pipeline.workers", str(self._fetch_run_id), str(self._share)],
                 # Where this very package lies: no other is found, whichever is installed.
                 cwd=PROJECT_DIR,
                 env=render_settings(replace(self._settings, concurrency=threads), os.environ),
@@ -268,8 +272,11 @@ class WorkerFetcher:
             case Ended(username, outcome):
                 self._end(worker, username, outcome)
             case NoToken(username, why):
-                self._no_token = NoTokenAvailable(why)
+                self._out_of_means = NoTokenAvailable(why)
                 self._end(worker, username, AccountOutcome.FAILED)
+            case NoMoney(username, why, until):
+                self._out_of_means = BudgetReached(why, until=until)
+                self._end(worker, username, AccountOutcome.INTERRUPTED)
             case Waits(waiting):
                 worker.waiting = waiting
             case Logged() as logged:
@@ -310,6 +317,7 @@ class WorkerFetcher:
                 name,
                 AccountOutcome.FAILED,
                 reason=reason,
+                cause=HoleCause.INTERRUPTED,
                 user_id=user_id,
                 stored=store.count(),
             )

@@ -4,6 +4,7 @@ A worker reads accounts on its stdin, each to be fetched at once, and stops at t
 the messages of this module. Nothing here is stored or outlives the run, so both sides are always of the same version.
 """
 
+from datetime import datetime
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -28,6 +29,14 @@ class NoToken(Struct, frozen=True, tag=True):
     why: str
 
 
+class NoMoney(Struct, frozen=True, tag=True):
+    """An account has come to its end because a budget is used up; `until` is when it begins anew, None for a run's."""
+
+    username: str
+    why: str
+    until: datetime | None
+
+
 class Waits(Struct, frozen=True, tag=True):
     """What the worker waits for has changed; None: it works."""
 
@@ -50,7 +59,7 @@ class Broke(Struct, frozen=True, tag=True):
     why: str
 
 
-Message: TypeAlias = Ended | NoToken | Waits | Logged | Broke
+Message: TypeAlias = Ended | NoToken | NoMoney | Waits | Logged | Broke
 
 _encoder = Encoder()
 _account_decoder = Decoder(Account)

@@ -27,4 +27,31 @@ class Endpoint(StrEnum):
     @property
     def lacks_in_some_plans(self) -> bool:
         """Whether a plan may be without it: X then says that the app is not enrolled, though it works elsewhere."""
-        return self in (Endpoint.STREAM, Endpoint.STREAM_RULES, Endpoint.CHANGE_STREAM_RULES)
+        return self in (
+            Endpoint.USERS,
+            Endpoint.SEARCH_RECENT,
+            Endpoint.SEARCH_ALL,
+            Endpoint.STREAM,
+            Endpoint.STREAM_RULES,
+            Endpoint.CHANGE_STREAM_RULES,
+        )
+
+    @property
+    def documented_limit(self) -> int:
+        """How many calls of an app-only token X documents in 15 minutes: a first guess, until its headers tell.
+
+        For pay-per-use, in 2026 (docs.x.com, "Rate limits").
+        """
+        match self:
+            case Endpoint.USER_TWEETS:
+                return 10_000
+            case Endpoint.TWEETS:
+                return 3_500
+            case Endpoint.SEARCH_RECENT | Endpoint.STREAM_RULES:
+                return 450
+            case Endpoint.USERS_BY | Endpoint.USERS | Endpoint.SEARCH_ALL:
+                return 300
+            case Endpoint.CHANGE_STREAM_RULES:
+                return 100
+            case Endpoint.STREAM:
+                return 50

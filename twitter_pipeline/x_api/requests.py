@@ -9,9 +9,9 @@ import httpx
 
 from twitter_pipeline import __version__
 from twitter_pipeline.errors import ConfigurationError, TokenRejected, UnreadableAnswer
+from twitter_pipeline.hosts import is_loopback
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.x_api.problems import one_line
-from twitter_pipeline.x_api.transport import is_loopback
 
 _SENDABLE = re.compile(r"[!-~]+")
 

@@ -4,7 +4,6 @@ httpx's time-outs bound each read by itself: a server that sends a byte every fe
 body, holds a call for ever. Here each network operation of a call gets the time that is left of the whole call.
 """
 
-import ipaddress
 import math
 import ssl
 import time
@@ -17,6 +16,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
+
+from twitter_pipeline.hosts import is_loopback
 
 _HTTPX_ERRORS: Mapping[type[Exception], type[httpx.TransportError]] = {
     httpcore.ConnectTimeout: httpx.ConnectTimeout,
@@ -236,14 +237,6 @@ class _BoundedStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its name or address alone."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _proxy_for(base_url: str) -> httpcore.Proxy | None:

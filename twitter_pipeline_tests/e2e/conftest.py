@@ -250,6 +250,8 @@ def environment() -> Iterator[None]:
     os.environ.update(dict.fromkeys(dotenv_values(PROJECT_DIR / ".env"), ""))
     # The polls of a test follow each other at once.
     os.environ["TWITTER_WATCH_SPACING_SECONDS"] = "0"
+    # Nobody is asked whether a test may cost so much.
+    os.environ["TWITTER_CONFIRM_USD"] = "1000000"
     yield
     os.environ.clear()
     os.environ.update(before)

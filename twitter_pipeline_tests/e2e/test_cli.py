@@ -2,7 +2,10 @@
 
 import io
 import json
+import logging
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from sqlalchemy import make_url
 
 from twitter_pipeline import calls
 from twitter_pipeline.cli import main
+from twitter_pipeline.cli import terminal as terminal_module
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.sandbox.accounts import AccountSpec
@@ -34,6 +38,7 @@ import pathlib, sys
 from twitter_pipeline.settings import load_settings
 load_settings.__kwdefaults__["env_file"] = pathlib.Path("/nonexistent/.env")
 from twitter_pipeline.cli import main
+from twitter_pipeline.cli import terminal as terminal_module
 sys.exit(main())
 """
 
@@ -50,14 +55,21 @@ class Shell:
 
     environment: dict[str, str]
 
-    def start(self, *words: str, stdin: int = subprocess.DEVNULL, program: str = PROGRAM) -> "subprocess.Popen[str]":
+    def start(
+        self,
+        *words: str,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+        program: str = PROGRAM,
+    ) -> "subprocess.Popen[str]":
         """Start a command as a process of its own."""
         return subprocess.Popen(
             [sys.executable, "-c", program, *words],
             env={**os.environ, **self.environment},
             stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
         )
 
@@ -133,17 +145,32 @@ def test_fetch_gets_everything_and_a_second_time_nothing(shell: Shell, here: Her
     assert status["@protected_eve"] == ["0", "9", "0", "%", "0"]
 
 
-def test_fetch_of_names_leaves_a_known_hole_that_status_shows(shell: Shell, here: Here) -> None:
+def test_fetch_of_names_leaves_a_known_hole_that_status_shows(
+    shell: Shell, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, err = shell.run("fetch", "@Alice", "@bob", "--mode", "limit:50", "--quiet")
     _, shown, _ = here("status", "@ALICE")
     table = rows(shown)
+    _, told, _ = here("status", "alice", "--json")
+    (account,) = json.loads(told)["accounts"]
+    (hole,) = account["holes"]
 
     assert code == 0, err
     assert (out, err) == ("", "")
     assert ["tweets", "stored", "50"] in table
     assert ["holes", "1"] in table
-    assert table[-1][:2] == ["the", "beginning"]
-    assert " ".join(table[-1]).endswith("not asked for, or broken off before it was reached")
+    assert ["probably", "missing", "~70", "tweets"] in table
+    assert " ".join(table[-3]).split(" ~70 ")[1].startswith("not asked for [20")
+    assert table[-2:] == [["To", "fill:"], ["twitter-pipeline", "fetch", "@alice"]]
+    assert (account["tweets_stored"], account["tweet_count"], account["probably_missing"]) == (50, 120, 70)
+    assert (hole["cause"], hole["command"]) == ("not_asked", "twitter-pipeline fetch @alice")
+    assert (hole["since"], hole["partitions"][0]) == (account["created_at"], account["created_at"][:7])
+    assert int(hole["highest_id"]) < int(account["whole_by_timeline"][0]["lowest_id"])
+    assert account["last_run"]["outcome"] == "done"
+    # The same lines in a terminal of eighty columns.
+    monkeypatch.setattr(terminal_module, "_UNBOUNDED", 80)
+    for words in (["status"], ["status", "alice"]):
+        assert max(map(len, here(*words)[1].splitlines())) <= 80
 
 
 def test_a_bad_request_is_refused_before_any_call_or_row(
@@ -408,3 +435,112 @@ def test_a_reader_that_has_seen_enough_causes_no_complaint(shell: Shell) -> None
 
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
+
+
+JSON_COMMANDS = [
+    ["status"],
+    ["status", "alice"],
+    ["runs"],
+    ["tracked"],
+    ["track", "bob"],
+    ["untrack", "bob"],
+    ["tokens"],
+    ["tokens", "check"],
+    ["alerts"],
+    ["costs"],
+    ["fetch", "@alice", "--dry-run"],
+    ["db", "upgrade"],
+    ["db", "url"],
+    ["db", "check"],
+    ["db", "query", "SELECT id, raw, text AS raw, 0.5 AS half FROM tweets ORDER BY id"],
+]
+
+
+def test_every_command_that_prints_something_can_print_json_and_nothing_else(shell: Shell, here: Here) -> None:
+    assert shell.run("fetch", "@alice", "--mode", "limit:7", "--track", "--quiet")[0] == 0
+
+    printed = {" ".join(words): here(*words, "--json") for words in JSON_COMMANDS}
+    values = {name: json.loads(out) for name, (_, out, _) in printed.items()}
+
+    assert {name: code for name, (code, _, _) in printed.items() if code} == {}
+    assert [each["username"] for each in values["tracked"]] == ["alice"]
+    assert values["track bob"] == [{**values["track bob"][0], "username": "bob", "tracked": True, "changed": True}]
+    assert [each["tracked"] for each in values["untrack bob"]] == [False]
+    assert [each["env_key"] for each in values["tokens"]["tokens"]] == ["TWITTER_BEARER_1", "TWITTER_BEARER_2"]
+    assert values["tokens"]["tokens"][0]["windows"][0]["endpoint"].startswith("/2/")
+    assert {each["after"] for each in values["tokens check"]} == {"active"}
+    assert values["db check"] == {"agree": True, "differences": None}
+    rows = values[" ".join(JSON_COMMANDS[-1])]
+    assert len(rows) == 7
+    assert all(row["raw"]["id"] == str(row["id"]) and row["raw (3)"] and row["half"] == 0.5 for row in rows)
+
+
+def test_progress_moves_on_a_terminal_while_dagster_works(
+    make_sandbox: MakeSandbox, database_url: str, tmp_path: Path
+) -> None:
+    slow = make_sandbox(accounts=[AccountSpec(username="alice", tweets=1500)], faults=Faults(latency_s=0.1))
+    shell = Shell(
+        {
+            **slow.environment(slow.serve()),
+            "DATABASE_URL": database_url,
+            "DAGSTER_HOME": str(tmp_path / "dagster"),
+            "TERM": "xterm",
+            "COLUMNS": "100",
+        }
+    )
+    outside, inside = pty.openpty()
+    process = shell.start("fetch", "@alice", "--json", stderr=inside)
+    os.close(inside)
+    shown = b""
+    while read := read_terminal(outside):
+        shown += read
+    os.close(outside)
+    out, _ = process.communicate(timeout=60)
+    lines = [
+        line for line in re.split(r"\r|\x1b\[2K", re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())) if "tweets, " in line
+    ]
+
+    assert (process.returncode, json.loads(out)["tweets_new"]) == (0, 1500)
+    assert any("0 of 1 account | " in line and "expected end " in line and "(in " in line for line in lines)
+    assert len({line.partition("account | ")[2] for line in lines}) > 2
+    assert max(map(len, lines)) <= 100
+
+
+def read_terminal(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # so Linux tells that nobody writes any more
+        return b""
+
+
+@pytest.mark.parametrize("words", [["status"], ["runs", "--json"], ["db", "query", "--csv", "SELECT 1"]])
+def test_a_full_disk_is_told_as_one_with_what_to_do(words: list[str], shell: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = shell.start(*words, stdout=full.fileno())
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "Error: No space left on device. Make room" in err
+    assert "fault of the program" not in err
+    assert "Traceback" not in err
+
+
+def test_tab_suggests_names_of_the_database(here: Here, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    here("track", "alice", "bob")
+    here("untrack", "bob")
+    monkeypatch.setattr(logging, "disable", lambda: None)
+    monkeypatch.setenv("_TWITTER_PIPELINE_COMPLETE", "fish_complete")
+
+    def suggested(line: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", f"twitter-pipeline {line}")
+        monkeypatch.setenv("COMP_CWORD", line.rpartition(" ")[2])
+        code, out, err = here()
+        assert (code, err) == (0, "")
+        return out.split()
+
+    assert suggested("fetch @A") == ["plain,@alice"]
+    assert suggested("status ") == ["plain,alice", "plain,bob"]
+    assert suggested("untrack ") == ["plain,alice"]
+    assert suggested("track ") == ["plain,bob"]
+    assert suggested("status %") == []
+    assert suggested("status _") == []

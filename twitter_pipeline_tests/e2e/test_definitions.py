@@ -24,6 +24,7 @@ repository = defs.get_repository_def()
 print(*(job.name for job in repository.get_all_jobs()))
 print(*(sensor.name for sensor in repository.sensor_defs))
 print(*(schedule.name for schedule in repository.schedule_defs))
+print(*(key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()))
 print({each.default_status.value for each in (*repository.sensor_defs, *repository.schedule_defs)})
 """
 
@@ -33,10 +34,29 @@ def test_definitions_load_without_database_network_env_file_or_dagster_home(tmp_
 
     assert loaded.stderr == ""
     *names, statuses = loaded.stdout.splitlines()
-    jobs, sensors, schedules = (set(line.split()) for line in names)
-    assert {"fetch_tweets", "poll_tracked_users", "sweep_day", "check_accounts", "prune"} <= jobs
-    assert {"tracked_users_sensor", "close_cancelled_runs", "close_failed_runs", "reconcile_runs"} <= sensors
+    jobs, sensors, schedules, assets = (set(line.split()) for line in names)
+    assert {
+        "fetch_tweets",
+        "estimate_fetch",
+        "poll_tracked_users",
+        "sweep_day",
+        "check_accounts",
+        "prune",
+        "show_tokens",
+    } <= jobs
+    assert {
+        "tracked_users_sensor",
+        "tracked_accounts_sensor",
+        "close_cancelled_runs",
+        "close_failed_runs",
+        "reconcile_runs",
+        "alerts_sensor",
+        "tokens_sensor",
+        "run_pages_sensor",
+    } <= sensors
     assert schedules == {"sweep_before_midnight", "check_accounts_weekly", "prune_old_rows"}
+    assert {"tweets", "users", "user_state", "api_calls", "fetch_runs", "tokens_endpoint_rl"} <= assets
+    assert {"tweets_by_month", "tweets_by_account"} <= assets
     # All of them work in `make up` without anybody switching them on.
     assert statuses == "{'RUNNING'}"
 

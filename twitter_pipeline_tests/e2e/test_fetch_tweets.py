@@ -44,6 +44,8 @@ WITH spans AS (
 SELECT max((SELECT count(*) FROM spans b WHERE b.since <= a.since AND a.since < b.until)) FROM spans a
 """
 
+WRITTEN = "SELECT created_at AT TIME ZONE 'UTC' FROM tweets WHERE author_id = %s ORDER BY created_at"
+
 
 @pytest.fixture
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,11 +174,25 @@ def test_a_run_shows_its_accounts_its_size_and_its_cost_in_dagster(make_workshop
     assert run.tags["twitter_pipeline/kind"] == "history"
     assert run.tags["twitter_pipeline/accounts"] == "3"
     shown = metadata_of(result.dagster_run_id)
-    numbers = {"waited (s)": 0.0, "asked": "full"}
-    alpha = {"account": "@alpha", "outcome": "done", "fetched": 60, "new": 60, "stored in all": 60, "calls": 2}
-    alpha |= {"billed posts": 60, "reason": ""} | numbers
-    isle = {"account": "@missing_isle", "outcome": "unavailable", "fetched": 0, "new": 0, "stored in all": 0}
-    isle |= {"calls": 0, "billed posts": 0, "reason": "X knows no account of this name"} | numbers
+    days = [f"{written:%Y-%m-%d}" for (written,) in workshop.database.execute(WRITTEN, (workshop.user_id("alpha"),))]
+    alpha = {
+        "account": "@alpha",
+        "asked": "full",
+        "new": 60,
+        "stored": 60,
+        "span (UTC)": f"{days[0]} to {days[-1]}",
+        "calls": 2,
+        "waited (s)": 0.0,
+        "cost (USD)": 0.3,
+        "outcome": "done",
+    }
+    isle = {
+        "account": "@missing_isle",
+        "asked": "full",
+        **dict.fromkeys(("new", "stored", "calls", "waited (s)", "cost (USD)"), 0),
+        "span (UTC)": "",
+        "outcome": "unavailable: X knows no account of this name",
+    }
     assert shown["fetch_timelines[alpha]"]["accounts"] == [alpha]
     assert [shown["finish_run"]["accounts"][place] for place in (0, 2)] == [alpha, isle]
     assert shown["finish_run"]["calls"] == 4

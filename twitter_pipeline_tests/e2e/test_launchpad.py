@@ -5,7 +5,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from twitter_pipeline.local.instance import dagster_storage_url, prepare_dagster
 from twitter_pipeline.local.places import WorkingPlace
 from twitter_pipeline.local.postgres import EmbeddedServer
 from twitter_pipeline.local.up import HOST, dagster, wait_for_ui
+from twitter_pipeline.months import Months, read_month
+from twitter_pipeline.orchestration.partitions import ACCOUNTS_NAME, MONTHS
 from twitter_pipeline.orchestration.requests import requests_of_run
 from twitter_pipeline.request import EXAMPLE, FetchMode, FetchRequest
 from twitter_pipeline.sandbox.api import SandboxApi
@@ -53,6 +55,20 @@ mutation Launch($params: ExecutionParams!) {
 DEFAULT = """
 query Default($selector: PipelineSelector!) {
   runConfigSchemaOrError(selector: $selector) { __typename ... on RunConfigSchema { rootDefaultYaml } }
+}
+"""
+
+BACKFILL = """
+mutation Backfill($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}
+"""
+
+BACKFILL_STATE = """
+query State($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { __typename ... on PartitionBackfill { status error { message } } }
 }
 """
 
@@ -143,6 +159,31 @@ class Ui:
             assert time.monotonic() < deadline, report
             time.sleep(0.2)
 
+    def backfill(self, asset: str, partitions: Sequence[str], config: Mapping[str, Any] | None = None) -> str:
+        """Choose partitions of an asset, press Launch, and return the id of the backfill."""
+        params = {
+            "assetSelection": [{"path": [asset]}],
+            "partitionNames": [*partitions],
+            "runConfigData": {"ops": {asset: {"config": config or {}}}},
+        }
+        launched = self.ask(BACKFILL, params=params)["data"]["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        return launched["backfillId"]
+
+    def filled(self, backfill_id: str) -> list[RunReport]:
+        """Wait until a backfill has succeeded and return its runs."""
+        deadline = time.monotonic() + 120
+        while True:
+            backfill = self.ask(BACKFILL_STATE, id=backfill_id)["data"]["partitionBackfillOrError"]
+            if backfill["status"].startswith("COMPLETED"):
+                break
+            assert time.monotonic() < deadline, backfill
+            time.sleep(0.5)
+        assert backfill["status"] == "COMPLETED_SUCCESS"
+        with dg.DagsterInstance.get() as instance:
+            runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill_id}))
+        return [self.closed(run.run_id) for run in runs]
+
     def stored(self, username: str) -> list[int]:
         statement = "SELECT t.id FROM tweets t JOIN users u ON author_id = u.id WHERE username = %s ORDER BY t.id DESC"
         return [tweet_id for (tweet_id,) in self.database.execute(statement, (username,))]
@@ -173,6 +214,9 @@ def ui(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     url = databases.create()
     trap = Trap()
     accounts = [silent("alpha", 170), silent("beta", 60), silent("long_one", 3200), silent("long_two", 3200)]
+    # Twenty tweets in each of the last twenty months.
+    began_at = time.time() - 600 * 86_400
+    accounts.append(silent("delta", 400, created_at=began_at - 1, first_tweet_at=began_at))
     tokens = [TokenSpec(SECRETS[0], state="invalid"), TokenSpec(SECRETS[1])]
     api = SandboxApi(World(accounts=accounts), tokens=tokens, faults=Faults(script=trap, latency_s=0.05))
     prepare_dagster_home(folder / "dagster")
@@ -205,7 +249,7 @@ def ui(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_the_launchpad_opens_on_the_example(ui: Ui) -> None:
     schema = ui.ask(DEFAULT, selector=SELECTOR | {"pipelineName": "fetch_tweets"})["data"]["runConfigSchemaOrError"]
 
-    assert yaml.safe_load(schema["rootDefaultYaml"]) == {"request": EXAMPLE}
+    assert yaml.safe_load(schema["rootDefaultYaml"]) == {"confirm": False, "request": EXAMPLE}
 
 
 def test_json_pasted_as_it_is_runs_under_the_daemon_and_is_stored(ui: Ui) -> None:
@@ -347,6 +391,31 @@ def test_a_run_whose_process_is_killed_is_failed_in_dagster_and_closed_by_the_da
     assert 0 < report.tweets_new == stored < 3200
     assert again.tweets_new == 3200 - stored
     assert ui.stored("long_two") == ui.api.world.served_ids("long_two")
+
+
+def test_months_and_accounts_that_are_chosen_in_the_ui_are_filled_by_few_runs(ui: Ui) -> None:
+    months = MONTHS.get_partition_keys()
+    chosen = [*months[-14:-8], *months[-3:]]
+    wanted = [Months(read_month(key), read_month(key)).ids for key in chosen]
+    before = len(ui.stored("delta"))
+    deadline = time.monotonic() + 120
+    with dg.DagsterInstance.get() as instance:
+        # The account that was tracked above.
+        while not (keys := instance.get_dynamic_partitions(ACCOUNTS_NAME)):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    # Both at once: the daemon looks for backfills every half minute.
+    months_id = ui.backfill("tweets_by_month", chosen, {"accounts": ["delta"], "source": "search"})
+    accounts_id = ui.backfill("tweets_by_account", keys)
+    by_month, by_account = ui.filled(months_id), ui.filled(accounts_id)
+
+    # Two stretches, each shorter than a run may be.
+    assert [report.kind for report in by_month] == ["backfill"] * 2
+    in_months = [each for each in ui.api.world.tweet_ids("delta") if any(each in ids for ids in wanted)]
+    assert before == 0
+    assert sorted(ui.stored("delta")) == sorted(in_months) != []
+    assert [[each.username for each in report.account_reports] for report in by_account] == [["alpha"]]
+    assert keys[0].endswith(" @alpha")
 
 
 def test_no_secret_is_in_what_the_ui_says_logs_or_stores(ui: Ui, postgres: EmbeddedServer) -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from twitter_pipeline.cli import main
 from twitter_pipeline.cli.launching import Ending
-from twitter_pipeline.cli.results import report_as_json, show_problems, show_report
-from twitter_pipeline.cli.terminal import Terminal
+from twitter_pipeline.cli.results import report_values, show_problems, show_report
+from twitter_pipeline.cli.terminal import Terminal, as_json
 from twitter_pipeline.sandbox.api import Response
 from twitter_pipeline.settings import PROJECT_DIR
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
@@ -110,7 +110,7 @@ def test_no_command_lets_a_terminal_obey_an_odd_text(
     for words in COMMANDS:
         assert main(words) == 0, words
         shown[" ".join(words)] = "".join(capsys.readouterr())
-    as_json = report_as_json(ending, made_up=False)
+    told = as_json(report_values(ending, made_up=False))
 
     assert {name: found for name, text in shown.items() if (found := unsafe(text))} == {}
     # Each shows the texts, and takes nothing in them for its own markup.
@@ -121,8 +121,8 @@ def test_no_command_lets_a_terminal_obey_an_odd_text(
     assert MARKUP in shown["status writer"]
     assert MARKUP in shown["tokens"]
     assert "@old_name failed: the name could not be looked up (X says: Unreadable user: " in shown["fetch"]
-    assert unsafe(as_json) == set()
-    assert MARKUP in str(json.loads(as_json)["accounts"])
+    assert unsafe(told) == set()
+    assert MARKUP in str(json.loads(told)["accounts"])
 
 
 def test_a_terminal_gets_csv_that_it_can_show(fetched: tuple[Workshop, Ending]) -> None:

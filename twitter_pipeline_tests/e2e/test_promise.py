@@ -7,7 +7,8 @@ import pytest
 
 from twitter_pipeline.cli import main
 from twitter_pipeline.definitions import defs
-from twitter_pipeline.orchestration.promise import promise_sensor, stored_within_the_promise
+from twitter_pipeline.orchestration.checks import checks_sensor
+from twitter_pipeline.orchestration.promise import stored_within_the_promise
 from twitter_pipeline.orchestration.watch import tracked_users_sensor
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
 
@@ -40,14 +41,13 @@ def checked(workshop: Workshop) -> dg.AssetCheckEvaluation:
     """Let the sensor check once."""
     with dg.DagsterInstance.get() as instance:
         context = dg.build_sensor_context(instance=instance, resources={"database": workshop.opened})
-        result = promise_sensor(context)
-        assert isinstance(result, dg.SensorResult)
-        (evaluation,) = result.asset_events
-        assert result.skip_reason is not None
-        assert result.skip_reason.skip_message == evaluation.description
-        assert isinstance(evaluation, dg.AssetCheckEvaluation)
-        # As the daemon does with what a sensor gives.
-        instance.report_runless_asset_event(evaluation)
+        result = checks_sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    (evaluation,) = [
+        event
+        for event in result.asset_events
+        if isinstance(event, dg.AssetCheckEvaluation) and event.check_name == "stored_within_the_promise"
+    ]
     return evaluation
 
 

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import signal
 import socket
 import threading
@@ -11,6 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dagster as dg
 import httpcore
 import pytest
 from rich.console import Console
@@ -19,6 +21,7 @@ from rich.traceback import Traceback
 from twitter_pipeline import calls
 from twitter_pipeline.errors import ApiError, ConfigurationError, ConnectionFault, ServerFault, UnreadableAnswer
 from twitter_pipeline.local.postgres import EmbeddedServer
+from twitter_pipeline.orchestration.alerts import alerts_sensor
 from twitter_pipeline.sandbox.faults import FaultKind, Faults
 from twitter_pipeline.sandbox.windows import TokenSpec
 from twitter_pipeline.secret import BearerToken
@@ -36,6 +39,7 @@ from twitter_pipeline_tests.e2e.conftest import (
     signalled,
     silent,
 )
+from twitter_pipeline_tests.webhooks import SECRET_PATH, receiver
 
 SECRETS = ("AAAAAAAAe2e-secret-one%3Dxyzzy", "AAAAAAAAe2e-secret-two%3Dplugh")
 TOKENS = [TokenSpec(SECRETS[0], state="invalid"), TokenSpec(SECRETS[1])]
@@ -98,6 +102,43 @@ def test_no_secret_is_in_databases_logs_files_or_command_lines_of_runs_that_succ
     talkers = {record.name.partition(".")[0] for record in caplog.records if record.levelno <= logging.DEBUG}
     assert {"httpcore", "sqlalchemy"} <= talkers
     assert leaks(SECRETS, texts=texts, folders=[tmp_path]) == []
+
+
+@pytest.mark.parametrize("status", [200, 302, 500, None], ids=["takes it", "redirects", "refuses", "is gone"])
+def test_the_address_of_the_webhook_is_in_no_table_log_tick_or_event_whether_it_takes_alerts_or_not(
+    status: int | None,
+    make_workshop: MakeWorkshop,
+    postgres: EmbeddedServer,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in (None, "sqlalchemy"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    workshop = make_workshop([silent("alpha", 5)], tokens=[TokenSpec("nobodys", state="invalid")])
+    with receiver() as slack:
+        slack.status, slack.location = status or 200, f"https://elsewhere.invalid{SECRET_PATH}"
+        # Nobody listens on port 9.
+        address = slack.url.reveal() if status else f"http://127.0.0.1:9{SECRET_PATH}"
+        os.environ["TWITTER_ALERT_WEBHOOK"] = address
+        workshop.fetch("alpha")
+        with dg.DagsterInstance.get() as instance:
+            context = dg.build_sensor_context(instance=instance, resources={"database": workshop.opened})
+            told = alerts_sensor(context)
+
+    assert isinstance(told, dg.SkipReason)
+    texts = {"tick": repr(told), "stdout and stderr": "".join(capfd.readouterr()), "log": caplog.text}
+    texts |= {
+        "settings": repr(workshop.opened),
+        "tables": dump(postgres, workshop.place.database_url),
+        "Dagster": dump(postgres, workshop.place.dagster_url),
+        "command lines": command_lines(),
+    }
+    assert (SECRET_PATH in slack.paths) == (status is not None)
+    assert "No token is left" in texts["log"]
+    assert "No token is left" in texts["tables"]
+    assert ("the webhook takes no messages" in texts["tick"]) == (status != 200)
+    assert leaks([SECRET_PATH], texts=texts, folders=[tmp_path]) == []
 
 
 FAULTS: list[FaultKind] = ["500", "html_200", "cut", "reset", "bare_429"]
@@ -251,8 +292,19 @@ def test_no_secret_is_in_what_breaks_off_while_it_is_sent_with_all_locals(
         {"TWITTER_BEARER_3": f'"{SECRETS[1]}"'},
         {"TWITTER_BEARER_3": f"Bearer {SECRETS[1]}"},
         {"TWITTER_BEARER_3": SECRETS[0]},
+        {"TWITTER_ALERT_WEBHOOK": f"http://hooks.example.com/{SECRETS[1]}"},
+        {"TWITTER_ALERT_WEBHOOK": f"https://hooks.example.com:port/{SECRETS[1]}"},
+        {"TWITTER_ALERT_WEBHOOK": f"https://hooks.example.com/{SECRETS[1]} {SECRETS[0]}"},
     ],
-    ids=["a wrong setting", "quotes", "a word too many", "twice"],
+    ids=[
+        "a wrong setting",
+        "quotes",
+        "a word too many",
+        "twice",
+        "a webhook in clear",
+        "a webhook with a port that is none",
+        "a webhook with a blank",
+    ],
 )
 def test_no_secret_is_in_what_an_error_of_the_settings_shows_with_all_locals(
     environ: dict[str, str], tmp_path: Path

@@ -17,6 +17,7 @@ import pytest
 
 from twitter_pipeline import calls, stream_work
 from twitter_pipeline import listen as listening
+from twitter_pipeline.budgets import Budgets, Limit
 from twitter_pipeline.errors import BadRequest, NoTokenAvailable
 from twitter_pipeline.listen import Listener
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
@@ -25,6 +26,7 @@ from twitter_pipeline.sandbox.faults import Fault, Faults, RawAnswer
 from twitter_pipeline.sandbox.windows import CHANGE_RULES, STREAM, STREAM_RULES, TokenSpec
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store import database as store_database
+from twitter_pipeline.store import spending
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.schema import upgrade
 from twitter_pipeline.store.users import save_users, set_tracked
@@ -194,6 +196,33 @@ def test_what_is_tweeted_is_stored_with_its_text_and_makes_its_account_due_and_c
     assert station.database.execute("SELECT DISTINCT covered::text FROM user_state") == [("{}",)]
     assert ear.error is None
     assert station.sandbox.api.open_streams() == 0
+
+
+def test_at_its_budget_it_disconnects_keeps_what_came_and_listens_again_in_the_next_period(
+    make_station: MakeStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = make_station("alpha", tokens=1)
+    ends_at = datetime.now(UTC)
+    # The day ends as soon as it is waited for.
+    monkeypatch.setattr(spending, "end_of", lambda *_, **__: ends_at)
+    with station.listener(budgets=Budgets(day=Limit(posts=3))) as ear:
+        ear.wait_for("connected")
+        for number in range(3):
+            station.post("alpha", f"tweet {number}")
+        ear.wait_for("disconnected: the budget of the day is used up (3 of 3 posts)")
+        assert len(station.stored()) == 3
+        eventually(lambda: station.sandbox.api.open_streams() == 0)
+
+        ear.wait_for("disconnected", times=2)
+        assert not ear.has_said("connected with", times=2)
+        # Yesterday's bill is none of today's.
+        station.database.execute("UPDATE api_calls SET called_at = called_at - interval '1 day'")
+        station.database.execute("UPDATE spending SET posts = 0")
+        ear.wait_for("connected with", times=2)
+        station.post("alpha", "of the next day")
+        eventually(lambda: len(station.stored()) == 4)
+
+    assert ear.error is None
 
 
 def test_every_call_is_written_down_and_each_post_is_billed_once(make_station: MakeStation) -> None:

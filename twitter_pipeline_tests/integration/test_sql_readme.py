@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from twitter_pipeline.coverage import id_at
 from twitter_pipeline.errors import NoTokenAvailable
 from twitter_pipeline.request import read_request
 from twitter_pipeline.sandbox.accounts import AccountSpec
@@ -120,10 +121,12 @@ def test_holes_are_told_apart_by_their_cause(filled_database_url: str) -> None:
             "SELECT u.username, min(t.id) FROM tweets t JOIN users u ON u.id = t.author_id GROUP BY 1"
         ).fetchall()
 
-    below = dict(lowest)
+        born = connection.execute("SELECT username, created_at FROM users").fetchall()
+
+    below, since = dict(lowest), {name: id_at(created_at) for name, created_at in born}
     assert [row[:4] for row in rows] == [
-        ("everything", "beyond the newest 3,200", 1, below["everything"]),
-        ("nasa", "not asked for, or broken off", 1, below["nasa"]),
+        ("everything", "beyond the newest 3,200", since["everything"], below["everything"]),
+        ("nasa", "not asked for, or broken off", since["nasa"], below["nasa"]),
     ]
 
 

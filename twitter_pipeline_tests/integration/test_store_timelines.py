@@ -268,3 +268,12 @@ def test_threads_that_save_overlapping_pages_do_not_deadlock(desk: Desk) -> None
 
     assert desk.store.count() == 56
     assert desk.store.load_state().covered.ranges == (IdRange(1, 57),)
+
+
+def test_what_an_import_had_left_out_comes_with_the_next_reading(database: Database) -> None:
+    desk = Desk(database)
+    desk.save(tweets(100))
+    desk.save(read(body(100, conversation_id="90", in_reply_to_user_id="7")))
+    desk.save(tweets(100))
+
+    assert database.execute("SELECT conversation_id, in_reply_to_user_id FROM tweets") == [(90, 7)]

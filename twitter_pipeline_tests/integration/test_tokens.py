@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from twitter_pipeline import tokens
 from twitter_pipeline.errors import (
     ConfigurationError,
     Interrupted,
@@ -22,8 +25,8 @@ from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.tokens import load_tokens, register_tokens
-from twitter_pipeline.store.windows import Settlement
-from twitter_pipeline.tokens import TokenPool
+from twitter_pipeline.store.windows import RELEASE_S, Lease, Settlement, lease_call
+from twitter_pipeline.tokens import Grant, TokenPool, Waiting
 from twitter_pipeline.words import CallOutcome, TokenStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
@@ -107,6 +110,53 @@ def test_work_waits_for_the_reset_and_says_so_once(pool: TokenPool, caplog: pyte
     assert (waiting.endpoint, pool.waiting) == (ENDPOINT, None)
     assert (len(lines), lines[0].endswith(" UTC: TWITTER_BEARER_1 used up")) == (1, True)
     assert all(0.5 < grant.waited_s < 20 for grant in grants)
+
+
+def test_a_pool_with_a_share_takes_what_others_leave_bit_by_bit_and_says_so_once(
+    database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = {"TWITTER_BEARER_1": SECRETS["TWITTER_BEARER_1"]}
+    shared, others = TokenPool(database, one, lease_s=60, share=0.8), TokenPool(database, one, lease_s=60)
+    # Of 50 calls 4 are left, and 10 times the part of the window that is left are kept.
+    shared.settle(shared.lease(ENDPOINT).lease, told(4, resets_in_s=5))
+    ((reset_at,),) = database.execute("SELECT max(reset_at) FROM tokens_endpoint_rl")
+    asked: list[Lease | None] = []
+
+    def noted(*args: Any, **options: Any) -> Lease | None:
+        asked.append(lease_call(*args, **options))
+        return asked[-1]
+
+    def call(_: int) -> Grant:
+        grant = shared.lease(ENDPOINT)
+        shared.settle(grant.lease, Settlement(CallOutcome.OK, 200))
+        return grant
+
+    monkeypatch.setattr(tokens, "lease_call", noted)
+    with caplog.at_level(logging.INFO, "twitter_pipeline.tokens"), ThreadPoolExecutor(8) as threads:
+        waiters = [threads.submit(call, number) for number in range(8)]
+        eventually(lambda: shared.waiting is not None)
+        waiting = shared.waiting
+        at_once = others.lease(ENDPOINT)
+        others.settle(at_once.lease, Settlement(CallOutcome.OK, 200))
+        eventually(lambda: sum(waiter.done() for waiter in waiters) == 3)
+        asked_often = len(asked)
+        eventually(lambda: shared.waiting == Waiting(ENDPOINT, reset_at))
+        shared.settle(shared.lease(ENDPOINT).lease, told(50))
+        grants = sorted((waiter.result(timeout=20) for waiter in waiters), key=lambda grant: grant.lease.called_at)
+
+    assert at_once.waited_s == 0
+    assert waiting is not None
+    assert waiting.until < reset_at
+    called_at = [grant.lease.called_at for grant in grants]
+    bit_by_bit = [second - first for first, second in pairwise(called_at[:3])]
+    assert min(bit_by_bit) > timedelta(seconds=0.2)
+    assert called_at[2] - (reset_at - timedelta(seconds=RELEASE_S)) < timedelta(seconds=1)
+    # Eight threads do not all ask for each call that becomes free.
+    assert asked_often < 60
+    lines = [
+        line for line in caplog.messages if line.startswith("Leaving calls of /2/users/:id/tweets to others until")
+    ]
+    assert lines == [f"{lines[0].partition(' until ')[0]} until {reset_at:%H:%M:%S} UTC, ever fewer: TWITTER_BEARER_1"]
 
 
 def test_a_settlement_wakes_whoever_waits_for_the_first_answer(pool: TokenPool) -> None:

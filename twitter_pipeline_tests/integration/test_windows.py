@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
 
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.tokens import load_tokens, register_tokens, save_token_status
 from twitter_pipeline.store.windows import (
     LONGEST_BACK_OFF_S,
+    RELEASE_S,
     STRADDLE_S,
     Lease,
     Settlement,
@@ -56,8 +59,8 @@ class Desk:
         self.env_keys = [f"TWITTER_BEARER_{number}" for number in range(1, tokens + 1)]
         register_tokens(database, self.env_keys, [endpoint.value])
 
-    def lease(self, seconds: float) -> Lease | None:
-        return lease_call(self.database, self.endpoint, self.env_keys, lease_s=LEASE_S, now=at(seconds))
+    def lease(self, seconds: float, *, share: float = 1.0) -> Lease | None:
+        return lease_call(self.database, self.endpoint, self.env_keys, lease_s=LEASE_S, share=share, now=at(seconds))
 
     def must_lease(self, seconds: float) -> Lease:
         lease = self.lease(seconds)
@@ -88,10 +91,10 @@ class Desk:
         resets_at = None if state.reset_at is None else (state.reset_at - NOON).total_seconds()
         return Row(state.remaining, state.in_flight, resets_at)
 
-    def budget(self, seconds: float) -> int:
+    def budget(self, seconds: float, *, share: float = 1.0) -> int:
         """Lease all that there is and return how much it was."""
         count = 0
-        while self.lease(seconds) is not None:
+        while self.lease(seconds, share=share) is not None:
             count += 1
         return count
 
@@ -494,3 +497,77 @@ def wait_until_blocked(database: Database) -> None:
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     while database.execute(blocked)[0][0] == 0:
         time.sleep(0.005)
+
+
+def test_a_share_leaves_the_rest_of_a_window_to_others(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(49, 900))
+
+    # A fifth of 50 is kept. What is in flight may be used already, and is none of what is left.
+    assert (desk.budget(2, share=0.8), desk.budget(2)) == (39, 10)
+
+
+def test_what_is_kept_for_others_shrinks_with_the_time_that_is_left(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(49, 900))
+
+    took = [desk.budget(seconds, share=0.8) for seconds in (1, 450, 675, 890, 899 - RELEASE_S, 901 - RELEASE_S)]
+
+    assert took == [39, 5, 2, 2, 0, 1]
+
+
+def test_what_others_take_is_not_kept_for_them_again(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(49, 900))
+    desk.budget(2, share=0.8)
+    for _ in range(5):
+        desk.must_lease(2)
+
+    # Five are left: as many as belong to the second half.
+    assert (desk.lease(448, share=0.8), desk.lease(541, share=0.8) is not None) == (None, True)
+
+
+def test_a_window_of_one_call_is_not_kept_from_a_backfill_for_ever(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(1, 900, limit=1))
+
+    assert (desk.lease(890, share=0.8), desk.lease(899, share=0.8) is not None) == (None, True)
+
+
+def test_a_share_of_a_day_is_kept_too(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(49, 900), day=window(30, 43_200, limit=100))
+
+    # Half a day is left, so half of the twenty.
+    assert (desk.budget(2, share=0.8), desk.budget(2)) == (20, 10)
+
+
+def test_the_first_call_of_a_window_is_for_whoever_comes_first(desk: Desk) -> None:
+    assert (desk.lease(0, share=0.05) is not None, desk.lease(0)) == (True, None)
+
+
+@given(
+    limit=st.integers(1, 10_000),
+    remaining=st.integers(1, 10_000),
+    length_s=st.integers(10, 900),
+    passed=st.floats(0, 1),
+    share=st.floats(0.05, 1),
+)
+@example(limit=50, remaining=11, length_s=900, passed=0.0, share=0.8)
+@example(limit=10_000, remaining=2, length_s=10, passed=0.0, share=0.9999999999999999)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_who_waits_as_told_gets_a_call_then_and_not_before(
+    desk: Desk, limit: int, remaining: int, length_s: int, passed: float, share: float
+) -> None:
+    assume(remaining <= limit)
+    seconds = passed * (length_s - 1)
+    desk.database.execute(
+        'UPDATE tokens_endpoint_rl SET "limit" = %s, remaining = %s, opened_at = %s, reset_at = %s, in_flight = 0,'
+        " leased_at = NULL",
+        [limit, remaining, at(0), at(length_s)],
+    )
+    (state,) = desk.states(seconds)
+    until = state.exhausted_until(lease_s=LEASE_S, share=share)
+    if until is None:
+        assert desk.lease(seconds, share=share) is not None
+        return
+    told = (until - NOON).total_seconds()
+
+    assert seconds < told <= length_s - RELEASE_S + 0.001
+    assert desk.lease(max(seconds, told - 0.003), share=share) is None
+    assert desk.lease(told, share=share) is not None

@@ -79,8 +79,19 @@ class Refusal:
     known_at: float
 
 
+@dataclass(frozen=True)
+class Monitored:
+    """A call of monitoring: when it was wanted, and when it could be sent."""
+
+    wanted_at: float
+    leased_at: float
+
+
 class Simulation:
-    """Workers that lease, call and settle, in a time of their own; the database is real."""
+    """Workers that lease, call and settle, in a time of their own; the database is real.
+
+    Workers take calls by a `share`; beside them monitoring may want a call every so many seconds.
+    """
 
     def __init__(
         self,
@@ -90,8 +101,10 @@ class Simulation:
         tokens: int = 2,
         limit: int = 20,
         workers: int = 7,
+        share: float = 1.0,
         death_rate: float = 0.0,
         foreign_every_s: float | None = None,
+        monitored_every_s: float | None = None,
     ) -> None:
         self.database = database
         self.random = random.Random(seed)
@@ -99,8 +112,11 @@ class Simulation:
         self.x = CountingX(
             limit, {key: self.random.uniform(-LENGTH_S, 0) for key in self.env_keys}, self.random.uniform(-1e6, 1e6)
         )
+        self.share = share
         self.death_rate = death_rate
         self.foreign_every_s = foreign_every_s
+        self.monitored_every_s = monitored_every_s
+        self.monitored: list[Monitored] = []
         self.deaths = 0
         self.refusals: list[Refusal] = []
         self.known: list[tuple[float, Answered]] = []
@@ -112,6 +128,8 @@ class Simulation:
             self._at(self.random.uniform(0, 1), self._work)
         if foreign_every_s is not None:
             self._at(self.random.uniform(0, foreign_every_s), self._use_elsewhere)
+        if monitored_every_s is not None:
+            self._at(self.random.uniform(0, monitored_every_s), self._monitor)
 
     def run(self, until: float) -> None:
         while self._events[0][0] <= until:
@@ -147,22 +165,40 @@ class Simulation:
 
     def _work(self, seconds: float) -> None:
         now = NOON + timedelta(seconds=seconds)
-        lease = lease_call(self.database, ENDPOINT, self.env_keys, lease_s=LEASE_S, now=now)
+        lease = lease_call(self.database, ENDPOINT, self.env_keys, lease_s=LEASE_S, share=self.share, now=now)
         if lease is None:
-            self._wait(seconds, now)
-            return
-        connected_in, answered_in = self._latencies()
-        dies = self.random.random() < self.death_rate
-        if dies:
+            self._wait(seconds, now, self._work, share=self.share)
+        elif self.random.random() < self.death_rate:
             self.deaths += 1
             self._at(seconds + 20, self._work)
             if self.random.random() < 0.5:
+                self._send(seconds, lease, then=None)
+        else:
+            self._send(seconds, lease, then=self._work)
+
+    def _monitor(self, wanted_at: float) -> None:
+        assert self.monitored_every_s is not None
+        self._at(wanted_at + self.monitored_every_s, self._monitor)
+
+        def ask(seconds: float) -> None:
+            now = NOON + timedelta(seconds=seconds)
+            lease = lease_call(self.database, ENDPOINT, self.env_keys, lease_s=LEASE_S, now=now)
+            if lease is None:
+                self._wait(seconds, now, ask, share=1.0)
                 return
+            self.monitored.append(Monitored(wanted_at, seconds))
+            self._send(seconds, lease, then=lambda _: None)
+
+        ask(wanted_at)
+
+    def _send(self, seconds: float, lease: Lease, *, then: Callable[[float], None] | None) -> None:
+        """Let a call reach X; it is settled when the answer comes, unless whoever sent it is dead by then."""
+        connected_in, answered_in = self._latencies()
 
         def arrive(arrived: float) -> None:
             answered = self.x.count(lease.env_key, arrived)
-            if not dies:
-                self._at(arrived + answered_in, lambda settled: self._settle(settled, seconds, lease, answered))
+            if then is not None:
+                self._at(arrived + answered_in, lambda settled: self._settle(settled, seconds, lease, answered, then))
 
         self._at(seconds + connected_in, arrive)
 
@@ -172,7 +208,9 @@ class Simulation:
         connected_in = self.random.uniform(0, 9.5) if slow else self.random.expovariate(10)
         return min(connected_in, 9.5), self.random.uniform(5, 20) if slow else self.random.uniform(0.05, 1.5)
 
-    def _settle(self, settled: float, leased: float, lease: Lease, answered: Answered) -> None:
+    def _settle(
+        self, settled: float, leased: float, lease: Lease, answered: Answered, then: Callable[[float], None]
+    ) -> None:
         outcome = CallOutcome.TOO_MANY_REQUESTS if answered.refused else CallOutcome.OK
         settlement = Settlement(outcome, 429 if answered.refused else 200, answered.limits)
         settle_call(self.database, lease, settlement, now=NOON + timedelta(seconds=settled))
@@ -181,7 +219,7 @@ class Simulation:
         self.known.append((settled, answered))
         for number in list(self._waiting)[:2]:
             self._waiting.pop(number)(settled)
-        self._work(settled)
+        then(settled)
 
     def _known_at(self, leased: float, answered: Answered) -> float:
         opened = self.x.offsets[answered.env_key] + answered.epoch * LENGTH_S
@@ -192,15 +230,15 @@ class Simulation:
         )
         return max(decided, default=opened)
 
-    def _wait(self, seconds: float, now: datetime) -> None:
+    def _wait(self, seconds: float, now: datetime, ask: Callable[[float], None], *, share: float) -> None:
         states = load_windows(self.database, ENDPOINT, self.env_keys, now=now)
-        until = waits_until(states, lease_s=LEASE_S)
+        until = waits_until(states, lease_s=LEASE_S, share=share)
         number = next(self._numbers)
-        self._waiting[number] = self._work
+        self._waiting[number] = ask
 
         def look_again(later: float) -> None:
             if self._waiting.pop(number, None) is not None:
-                self._work(later)
+                ask(later)
 
         self._at(seconds + 5 if until is None else (until - NOON).total_seconds(), look_again)
 
@@ -236,6 +274,35 @@ def test_beside_another_program_only_what_could_not_be_known_is_refused(database
 
     assert sum(map(len, simulation.x.foreign.values())) > 20
     assert simulation.avoidable_refusals() == []
+
+
+@pytest.mark.parametrize("share", [0.1, 0.8])
+def test_a_backfill_alone_uses_all_that_the_limits_allow_whatever_its_share(database: Database, share: float) -> None:
+    simulation = Simulation(database, seed=1, share=share, limit=40)
+    simulation.run(until=4 * LENGTH_S)
+
+    assert (simulation.refusals, simulation.used_share(4 * LENGTH_S)) == ([], pytest.approx(1, abs=0.02))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_beside_a_backfill_monitoring_gets_the_calls_of_its_part_at_once(database: Database, seed: int) -> None:
+    # 20 calls a window of the 40 that are kept for it by two tokens; the backfill wants more than there are.
+    simulation = Simulation(database, seed=seed, share=0.8, limit=100, monitored_every_s=45)
+    simulation.run(until=4 * LENGTH_S)
+    waits = [each.leased_at - each.wanted_at for each in simulation.monitored]
+
+    assert len(waits) >= 79
+    # A call waits that is wanted just before a reset, or while the first answer of a new window is awaited.
+    assert (sum(wait == 0 for wait in waits) / len(waits) > 0.95, max(waits) < 30) == (True, True)
+    assert (simulation.refusals, simulation.used_share(4 * LENGTH_S)) == ([], pytest.approx(1, abs=0.02))
+
+
+def test_without_a_share_the_same_monitoring_waits_for_the_reset(database: Database) -> None:
+    simulation = Simulation(database, seed=0, limit=100, monitored_every_s=45)
+    simulation.run(until=4 * LENGTH_S)
+    waits = [each.leased_at - each.wanted_at for each in simulation.monitored]
+
+    assert sum(wait > 60 for wait in waits) / len(waits) > 0.3
 
 
 def test_sixteen_threads_never_overdraw_eight_tokens(database: Database) -> None:

@@ -1,8 +1,7 @@
-"""`fetch`: where a request comes from, what a run's end is told as, and progress in words."""
+"""`fetch`: where a request comes from, and what a run's end is told as."""
 
 import io
 import json
-from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,12 +12,11 @@ from rich.console import Console
 
 from twitter_pipeline.cli.fetch import read_sources
 from twitter_pipeline.cli.launching import Ending
-from twitter_pipeline.cli.progress import describe, rate
-from twitter_pipeline.cli.results import exit_code, report_as_json, show_problems, show_report, totals
-from twitter_pipeline.cli.terminal import Terminal
+from twitter_pipeline.cli.results import exit_code, report_values, show_problems, show_report, totals
+from twitter_pipeline.cli.terminal import Terminal, as_json
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.request import FULL, FetchMode, FetchRequest
-from twitter_pipeline.store.runs import AccountReport, Progress, RunReport
+from twitter_pipeline.store.runs import AccountReport, RunReport
 from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -215,7 +213,7 @@ def test_nothing_is_said_when_nothing_is_missing(terminal: Terminal) -> None:
 def test_the_result_as_json_has_every_account_and_ids_as_text() -> None:
     unavailable = replace(account("gone", AccountOutcome.UNAVAILABLE, "unknown"), user_id=None, tweets_stored=None)
 
-    result = json.loads(report_as_json(Ending("d", report(account("nasa"), unavailable)), made_up=True))
+    result = json.loads(as_json(report_values(Ending("d", report(account("nasa"), unavailable)), made_up=True)))
 
     assert {key: result[key] for key in ("status", "complete", "sandbox", "tweets_new", "cost_usd", "error")} == {
         "status": "done",
@@ -233,14 +231,14 @@ def test_the_result_as_json_has_every_account_and_ids_as_text() -> None:
 
 def test_the_result_as_json_holds_nothing_that_a_terminal_obeys_and_means_the_same() -> None:
     odd = '\x1b[2J\x9b31m\x7f\u202e\u2028"\\ \N{TAG LATIN SMALL LETTER G} \N{HEBREW LETTER SHIN}'
-    text = report_as_json(Ending("d", report(account("nasa", AccountOutcome.FAILED, odd))), made_up=False)
+    text = as_json(report_values(Ending("d", report(account("nasa", AccountOutcome.FAILED, odd))), made_up=False))
 
     assert all(line.isprintable() for line in text.split("\n"))
     assert json.loads(text)["accounts"][0]["reason"] == odd
 
 
 def test_a_run_without_a_report_is_json_all_the_same() -> None:
-    result = json.loads(report_as_json(Ending("d", None, "it broke"), made_up=False))
+    result = json.loads(as_json(report_values(Ending("d", None, "it broke"), made_up=False)))
 
     assert (result["status"], result["complete"], result["error"], result["accounts"]) == (
         "failed",
@@ -248,31 +246,3 @@ def test_a_run_without_a_report_is_json_all_the_same() -> None:
         "it broke",
         [],
     )
-
-
-# Progress
-
-
-def test_progress_tells_accounts_tweets_calls_and_rate() -> None:
-    progress = Progress(10, 3, 12_345, 12_000, 250, None, None)
-
-    assert describe(progress, tweets_per_s=1234.5, now=NOW) == (
-        "3 of 10 accounts | 12,345 tweets, 12,000 new | 250 calls | 1,234 tweets/s"
-    )
-
-
-def test_progress_tells_what_is_waited_for_and_until_when() -> None:
-    progress = Progress(1, 0, 50, 50, 1, "/2/users/:id/tweets", NOW + timedelta(minutes=8))
-
-    assert describe(progress, tweets_per_s=0.0, now=NOW) == (
-        "0 of 1 account | 50 tweets, 50 new | 1 call | "
-        "waiting for budget for /2/users/:id/tweets until 12:08:00 UTC, in 8 min 00 s"
-    )
-
-
-@pytest.mark.parametrize(
-    ("samples", "expected"),
-    [([], None), ([(0.0, 5)], None), ([(0.0, 5), (0.0, 9)], None), ([(0.0, 0), (1.0, 50), (2.0, 200)], 100.0)],
-)
-def test_the_rate_is_that_of_the_samples(samples: list[tuple[float, int]], expected: float | None) -> None:
-    assert rate(deque(samples)) == expected

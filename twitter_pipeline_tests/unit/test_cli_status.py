@@ -1,76 +1,17 @@
-"""`status`: holes and their causes, and an account in words."""
+"""`status`: an account and its ledger in words."""
 
+import io
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from rich.console import Console
 
-from twitter_pipeline.cli.status import called, covered_span
-from twitter_pipeline.coverage import EVERYTHING, Coverage, IdRange, id_at
-from twitter_pipeline.errors import Availability
-from twitter_pipeline.store.status import AccountStatus, FormerName, Hole, HoleCause, find_holes
+from twitter_pipeline.account_status import FormerName
+from twitter_pipeline.cli.status import called, covered_span, estimate, overview
+from twitter_pipeline.coverage import Coverage, IdRange, id_at
+from twitter_pipeline_tests.accounts import NOW, account, ledger
 
-NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)
-
-coverages = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 20))).map(
-    lambda pairs: Coverage.of(IdRange(lo, lo + length) for lo, length in pairs)
-)
-
-
-def account(**facts: object) -> AccountStatus:
-    defaults: dict[str, object] = {
-        "user_id": 5,
-        "username": "nasa",
-        "name": "NASA",
-        "created_at": None,
-        "availability": Availability.ACTIVE,
-        "availability_reason": None,
-        "availability_since": NOW,
-        "tweet_count": 200,
-        "profile_read_at": NOW,
-        "is_tracked": False,
-        "tracked_since": None,
-        "last_polled_at": None,
-        "next_poll_at": None,
-        "tweets_per_hour": None,
-        "covered": Coverage(),
-        "unreachable": Coverage(),
-        "tweets_stored": 0,
-        "first_tweet_at": None,
-        "last_tweet_at": None,
-        "former_names": (),
-    }
-    return AccountStatus(**{**defaults, **facts})  # type: ignore[arg-type]
-
-
-def test_before_the_first_fetch_there_are_no_holes() -> None:
-    assert find_holes(Coverage(), Coverage()) == ()
-
-
-def test_holes_are_told_newest_first_with_their_cause() -> None:
-    covered = Coverage((IdRange(100, 200), IdRange(300, 400)))
-
-    assert find_holes(covered, Coverage((IdRange(1, 80),))) == (
-        Hole(IdRange(200, 300), HoleCause.NOT_FETCHED),
-        Hole(IdRange(80, 100), HoleCause.NOT_FETCHED),
-        Hole(IdRange(1, 80), HoleCause.BEYOND_REACH),
-    )
-
-
-def test_what_came_after_the_last_poll_is_no_hole() -> None:
-    assert find_holes(Coverage((IdRange(1, 400),)), Coverage()) == ()
-
-
-@given(coverages, coverages)
-def test_holes_and_coverage_make_up_everything_below_the_top(covered: Coverage, unreachable: Coverage) -> None:
-    holes = find_holes(covered, unreachable)
-    all_of_it = covered | Coverage.of(hole.ids for hole in holes)
-
-    assert all_of_it.gaps(EVERYTHING) == ((IdRange(covered.top or 1, EVERYTHING.hi),))
-    assert not any(hole.ids.lo in covered or hole.ids.hi - 1 in covered for hole in holes)
-    assert all((hole.ids.lo in unreachable) == (hole.cause is HoleCause.BEYOND_REACH) for hole in holes)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +32,41 @@ def test_the_covered_span_is_told_in_time() -> None:
     from_march = Coverage((IdRange(id_at(MARCH), id_at(NOW)),))
     whole = Coverage((IdRange(1, id_at(NOW)),))
 
-    assert covered_span(account()) == ("-", "-")
-    assert covered_span(account(covered=from_march)) == ("2026-03-01", "2026-05-01 12:00")
-    assert covered_span(account(covered=whole)) == ("the beginning", "2026-05-01 12:00")
+    assert covered_span(ledger(account())) == ("-", "-")
+    assert covered_span(ledger(account(covered=from_march))) == ("2026-03-01", "2026-05-01 12:00")
+    assert covered_span(ledger(account(searched=from_march))) == ("2026-03-01", "2026-05-01 12:00")
+    assert covered_span(ledger(account(covered=whole))) == ("the beginning", "2026-05-01 12:00")
+    # There was no account before March, so nothing is missing from before.
+    assert covered_span(ledger(account(covered=from_march, created_at=MARCH)))[0] == "the beginning"
+
+
+def test_an_estimate_is_told_as_one() -> None:
+    assert [estimate(None), estimate(0), estimate(12_345)] == ["unknown", "0", "~12,345"]
+
+
+@pytest.mark.parametrize(
+    ("width", "told", "left_out"),
+    [
+        (60, ["12,345", "~1,036,231", "1.1 %"], ["1,048,576", "2026-03-01", "just now"]),
+        (80, ["12,345", "~1,036,231", "2026-03-01", "just now"], ["1,048,576", "active"]),
+        (200, ["12,345", "1,048,576", "~1,036,231", "2026-03-01", "just now", "active"], []),
+    ],
+)
+def test_an_account_takes_one_line_in_a_terminal_of_any_width(width: int, told: list[str], left_out: list[str]) -> None:
+    stored = account(
+        covered=Coverage((IdRange(id_at(MARCH), id_at(NOW)),)),
+        tweets_stored=12_345,
+        tweet_count=1_048_576,
+        kept_when_counted=12_345,
+        created_at=datetime(2015, 3, 4, tzinfo=UTC),
+        last_polled_at=NOW,
+    )
+    file = io.StringIO()
+    Console(width=width, file=file).print(overview([ledger(stored)], {}, now=NOW))
+    lines = file.getvalue().splitlines()
+
+    (line,) = [each for each in lines if "@nasa" in each]
+    assert [each for each in told if each not in line] == []
+    assert [each for each in left_out if each in line] == []
+    assert max(map(len, lines)) <= width
+    assert ("(no room for: " in file.getvalue()) == bool(left_out)

@@ -1,15 +1,30 @@
 """What goes to a terminal: nothing that could disturb it, numbers and times as a person reads them."""
 
 import io
+import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from rich.console import Console
 
-from twitter_pipeline.cli.terminal import cell, printable, table
+from twitter_pipeline.cli.safe_text import printable
+from twitter_pipeline.cli.terminal import Terminal, as_json, cell, table
 from twitter_pipeline.cli.words import ago, dollars, duration, percent
+from twitter_pipeline.words import AccountOutcome
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+class Screen(io.StringIO):
+    """A stream that says whether it is a terminal."""
+
+    def __init__(self, *, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
 
 
 def rendered(*cells: str) -> list[str]:
@@ -45,8 +60,57 @@ def test_no_text_breaks_a_table(text: str) -> None:
     assert len(header) == len(rule)
 
 
-def test_a_right_to_left_name_is_kept_to_its_cell() -> None:
-    assert cell("שלום").plain == "\u2068שלום\u2069"  # noqa: RUF001 letters of that script
+def test_marks_upon_marks_are_cut_to_what_writing_needs() -> None:
+    assert printable("Z" + "\u0301" * 50 + "algo") == "Z" + "\u0301" * 4 + "algo"
+    assert printable("שָׁלוֹם") == "שָׁלוֹם"
+
+
+def test_json_says_the_same_and_a_terminal_obeys_nothing_of_it() -> None:
+    odd = "\x1b[2J\u202e\u2066\ud83d\x00\x9b灯台"
+    text = as_json({"at": NOW, "usd": Decimal("0.125"), "text": odd, "outcome": AccountOutcome.DONE})
+
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert json.loads(text) == {"at": "2026-05-01T12:00:00+00:00", "usd": 0.125, "text": odd, "outcome": "done"}
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "variables", "is_coloured", "moves"),
+    [
+        (True, {}, True, True),
+        (True, {"NO_COLOR": "1"}, False, True),
+        (True, {"TERM": "dumb"}, False, False),
+        (False, {}, False, False),
+        (False, {"FORCE_COLOR": "1"}, True, False),
+    ],
+)
+def test_colours_and_movement_are_for_who_can_see_them(
+    is_terminal: bool, variables: dict[str, str], is_coloured: bool, moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", **variables}.items():
+        monkeypatch.setenv(name, value)
+    out = Screen(is_terminal=is_terminal)
+    monkeypatch.setattr("sys.stdout", out)
+    terminal = Terminal.open()
+    terminal.show(cell("done", "green"))
+
+    assert ("\x1b[32m" in out.getvalue()) == is_coloured
+    assert terminal.out.is_interactive == moves
+
+
+def test_a_message_is_wrapped_at_words_and_what_is_to_be_copied_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Screen(is_terminal=True)
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr("sys.stdout", out)
+    Terminal.open().write("1,234 tweets and 29 calls\nTo fill:\n  twitter-pipeline fetch @nasa")
+
+    assert out.getvalue().split("\n")[:4] == [
+        "1,234 tweets and 29 ",
+        "calls",
+        "To fill:",
+        "  twitter-pipeline fetch @nasa",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +137,4 @@ def test_a_past_instant_is_told_in_its_largest_unit(passed: int, shown: str) -> 
 
 
 def test_money_below_a_dollar_has_tenths_of_cents() -> None:
-    from decimal import Decimal
-
     assert [dollars(Decimal(text)) for text in ("0.005", "1234.5")] == ["$0.005", "$1,234.50"]

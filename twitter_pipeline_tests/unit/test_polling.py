@@ -3,14 +3,15 @@
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from math import sqrt
+from math import isfinite, sqrt
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from twitter_pipeline.polling.plan import JITTER, LONGEST_AWAY, Bounds, Plan, allocate, next_look, next_poll
-from twitter_pipeline.polling.rates import FORGOTTEN, HALF_LIFE, HOURS, PRIOR_HOURS, PRIOR_TWEETS, Memory, Rate
+from twitter_pipeline.polling.prior import LONGEST_ALIKE_H, PRIOR_HOURS, PRIOR_TWEETS, Halves, learn_prior
+from twitter_pipeline.polling.rates import FORGOTTEN, HALF_LIFE, HOURS, Memory, Rate
 
 NOW = datetime(2026, 3, 10, 14, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -68,6 +69,70 @@ def test_a_busy_account_is_told_from_a_quiet_one_after_an_hour() -> None:
     quiet = Memory(NOW - HOUR).observe({}, NOW).rate()
 
     assert busy.per_day > 6 * quiet.per_day
+
+
+def halves(*accounts: tuple[float, float], days: float = 7) -> list[Halves]:
+    """Accounts with tweets a day in the even and in the odd hours, watched for so many days."""
+    hours = days * 12
+    return [Halves(hours, even * days, hours, odd * days) for even, odd in accounts]
+
+
+def test_without_other_accounts_the_prior_is_a_tweet_a_day_and_soon_believed() -> None:
+    prior = learn_prior([])
+
+    assert prior.tweets / prior.hours == pytest.approx(1 / 24)
+    assert PRIOR_HOURS < prior.hours < 1.5 * PRIOR_HOURS
+
+
+def test_where_all_accounts_tweet_alike_what_one_of_them_tweets_more_is_taken_for_chance() -> None:
+    # The same rate, but for chance, which comes and goes from hour to hour.
+    prior = learn_prior(halves(*[(3.0, 1.0), (1.0, 3.0), (1.4, 2.6), (2.6, 1.4)] * 25))
+    lucky = Memory(NOW - DAY).observe(every(DAY / 8, since=NOW - DAY), NOW).rate(prior)
+
+    assert prior.tweets / prior.hours == pytest.approx(4 / 24, rel=0.1)
+    assert prior.hours > 500
+    assert lucky.per_day == pytest.approx(4, rel=0.1)
+    assert prior.hours <= PRIOR_HOURS + LONGEST_ALIKE_H
+
+
+def test_where_accounts_differ_widely_each_is_taken_for_what_it_shows() -> None:
+    prior = learn_prior(halves(*[(0.3, 0.3)] * 90, *[(30.0, 30.0)] * 10))
+
+    assert PRIOR_HOURS < prior.hours < PRIOR_HOURS + 2
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0, 100.0])
+def test_two_months_tell_how_much_an_account_tweets_however_alike_the_others_are(rate: float) -> None:
+    prior = learn_prior(halves(*[(rate / 2, rate / 2)] * 1000, days=30))
+    since = NOW - timedelta(days=60)
+    busier = Memory(since).observe(every(DAY / (9 * rate), since=since), NOW).rate(prior)
+
+    assert busier.per_day > 3 * rate
+
+
+@given(
+    st.lists(st.builds(Halves, st.floats(0, 243), st.floats(0, 1e5), st.floats(0, 243), st.floats(0, 1e5)), max_size=30)
+)
+def test_whatever_was_seen_the_prior_is_a_rate_above_zero_that_is_believed_for_two_days_or_more(
+    accounts: list[Halves],
+) -> None:
+    prior = learn_prior(accounts)
+
+    assert prior.hours >= PRIOR_HOURS
+    assert prior.tweets >= PRIOR_TWEETS
+    assert isfinite(prior.hours)
+    assert isfinite(prior.tweets)
+
+
+def test_the_halves_of_what_is_remembered_are_the_even_and_the_odd_hours() -> None:
+    memory = Memory(NOW, hours=tuple(map(float, range(24))), tweets=tuple(map(float, range(100, 124))))
+
+    assert memory.halves() == Halves(
+        even_hours=sum(range(0, 24, 2)),
+        even_tweets=sum(range(100, 124, 2)),
+        odd_hours=sum(range(1, 24, 2)),
+        odd_tweets=sum(range(101, 124, 2)),
+    )
 
 
 def test_an_account_that_fell_silent_is_forgotten_but_for_the_prior() -> None:

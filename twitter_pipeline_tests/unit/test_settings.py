@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from twitter_pipeline.budgets import Budgets, Limit
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.prices import Prices
-from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.secret import BearerToken, WebhookUrl
 from twitter_pipeline.settings import Detection, Settings, bearer_keys, load_settings, render_settings
 
 SECRET = "AAAA-not-a-real-one"  # noqa: S105 nobody's
@@ -50,6 +51,13 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
             "TWITTER_DELETE_CONTENT": "True",
             "TWITTER_PRICE_POST_USD": "0.01",
             "TWITTER_PRICE_USER_USD": "0",
+            "TWITTER_BUDGET_RUN_USD": "25.50",
+            "TWITTER_BUDGET_RUN_POSTS": "5000",
+            "TWITTER_BUDGET_DAY_USD": "0",
+            "TWITTER_BUDGET_MONTH_POSTS": "2000000",
+            "TWITTER_BILLING_DAY": "17",
+            "TWITTER_CONFIRM_USD": "3.5",
+            "TWITTER_ALERT_WEBHOOK": "https://hooks.example.com/services/T0/B0/x",
         },
         env_file=env_file,
     )
@@ -72,6 +80,14 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
         keep_watch_runs=timedelta(days=2),
         delete_content=True,
         prices=Prices(post_usd=Decimal("0.01"), user_usd=Decimal(0)),
+        budgets=Budgets(
+            run=Limit(usd=Decimal("25.50"), posts=5000),
+            day=Limit(usd=Decimal(0)),
+            month=Limit(posts=2_000_000),
+            billing_day=17,
+        ),
+        confirm_usd=Decimal("3.5"),
+        alert_webhook=WebhookUrl("https://hooks.example.com/services/T0/B0/x"),
     )
 
 
@@ -98,6 +114,14 @@ def test_a_child_process_reads_the_settings_that_were_rendered_for_it_whatever_t
         keep_watch_runs=timedelta(days=2),
         delete_content=True,
         prices=Prices(post_usd=Decimal("0.01"), user_usd=Decimal(0)),
+        budgets=Budgets(
+            run=Limit(usd=Decimal("25.50"), posts=5000),
+            day=Limit(usd=Decimal(0)),
+            month=Limit(posts=2_000_000),
+            billing_day=17,
+        ),
+        confirm_usd=Decimal("3.5"),
+        alert_webhook=WebhookUrl("https://hooks.example.com/services/T0/B0/x"),
     )
     environ = {"TWITTER_BEARER_3": "of-the-environment", "TWITTER_CONCURRENCY": "9", "HOME": "/root"}
     rendered = render_settings(settings, environ)
@@ -178,6 +202,10 @@ def test_a_line_of_the_file_that_is_none_is_told_by_its_number_and_not_passed_ov
         ("DAGSTER_PORT", "0", "a whole number from 1 to 65535"),
         ("DAGSTER_PORT", "http", "a whole number from 1 to 65535"),
         ("TWITTER_PAGE_SIZE", "4", "a whole number from 5 to 100"),
+        ("TWITTER_BUDGET_DAY_USD", "-1", "an amount in US dollars, such as 25"),
+        ("TWITTER_BUDGET_RUN_POSTS", "5.5", "a whole number from 0 to 999999999"),
+        ("TWITTER_BILLING_DAY", "29", "a whole number from 1 to 28"),
+        ("TWITTER_CONFIRM_USD", "NaN", "an amount in US dollars, such as 25"),
         ("TWITTER_PAGE_SIZE", "101", "a whole number from 5 to 100"),
         ("TWITTER_PAGE_SIZE", "50.0", "a whole number from 5 to 100"),
         ("TWITTER_PAGE_SIZE", "\u0665\u0660", "a whole number from 5 to 100"),
@@ -185,6 +213,9 @@ def test_a_line_of_the_file_that_is_none_is_told_by_its_number_and_not_passed_ov
         ("TWITTER_CONCURRENCY", "0", "a whole number from 1 to 256"),
         ("TWITTER_BATCH_ACCOUNTS", "1_0", "a whole number from 1 to 10000"),
         ("TWITTER_DELETE_CONTENT", "yes", "true or false"),
+        ("TWITTER_BACKFILL_SHARE", "0.04", "a number from 0.05 to 1, such as 0.8"),
+        ("TWITTER_BACKFILL_SHARE", "1.1", "a number from 0.05 to 1, such as 0.8"),
+        ("TWITTER_BACKFILL_SHARE", "80 %", "a number from 0.05 to 1, such as 0.8"),
         ("TWITTER_KEEP_CALLS_DAYS", "0", "a whole number from 1 to 3650"),
         ("TWITTER_PROFILE_MAX_AGE_DAYS", "a week", "a whole number from 0 to 3650"),
         ("TWITTER_PAGE_SIZE", "9" * 5000, "a whole number from 5 to 100"),
@@ -257,3 +288,32 @@ def test_a_file_that_is_no_text_is_told(env_file: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="cannot be read: it is no UTF-8 text"):
         load_settings({}, env_file=env_file)
+
+
+@pytest.mark.parametrize("address", ["https://hooks.example.com/x", "http://127.0.0.1:8080/x", "http://localhost/x"])
+def test_alerts_are_posted_where_nobody_on_the_way_can_read_the_address(env_file: Path, address: str) -> None:
+    settings = load_settings({"TWITTER_ALERT_WEBHOOK": address}, env_file=env_file)
+
+    assert settings.alert_webhook == WebhookUrl(address)
+    assert address not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://hooks.example.com/plugh",
+        "hooks.example.com/plugh",
+        "ftp://hooks.example.com/plugh",
+        "https:///plugh",
+        "https://[::1/plugh",
+        "https://hooks.example.com:http/plugh",
+        "https://hooks.example.com/plu gh",
+        "https://hooks.example.com/plughü",
+    ],
+)
+def test_another_address_is_refused_without_being_repeated(env_file: Path, address: str) -> None:
+    with pytest.raises(ConfigurationError, match="TWITTER_ALERT_WEBHOOK is no address to post to") as raised:
+        load_settings({"TWITTER_ALERT_WEBHOOK": address}, env_file=env_file)
+
+    assert "plu" not in str(raised.value)
+    assert "example.com" not in str(raised.value)

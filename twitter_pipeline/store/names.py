@@ -1,0 +1,21 @@
+"""Names of accounts for somebody who waits at a prompt: one connection, one statement, no second try."""
+
+import psycopg
+
+# The marks that LIKE would obey cannot stand in a name but for the underscore.
+NAMES = """
+SELECT u.username
+FROM users u LEFT JOIN user_state s ON s.user_id = u.id
+WHERE lower(u.username) LIKE replace(lower(%(beginning)s), '_', '\\_') || '%%'
+  AND (%(tracked)s::boolean IS NULL OR coalesce(s.is_tracked, false) = %(tracked)s)
+ORDER BY lower(u.username) LIMIT %(count)s
+"""
+
+
+def load_names(conninfo: str, beginning: str, *, tracked: bool | None, count: int) -> list[str]:
+    """Return the first names in the order of the alphabet that begin so, in any case; psycopg.Error when it cannot."""
+    if not beginning.replace("_", "").isalnum() and beginning:
+        return []
+    with psycopg.connect(conninfo, connect_timeout=2, application_name="completion", autocommit=True) as connection:
+        rows = connection.execute(NAMES, {"beginning": beginning, "tracked": tracked, "count": count}).fetchall()
+    return [name for (name,) in rows]
