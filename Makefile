@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Needs Python 3.11 or newer and make; all that it makes is in .venv and .local.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint check format bench lock clean
+.PHONY: help setup demo up test lint check format bench browser screenshots lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +28,8 @@ help:
 	@echo 'make lint    formatting, lint, types, schema against models, what Dagster loads'
 	@echo 'make check   make lint, then make test'
 	@echo 'make bench   the benchmarks'
+	@echo 'make browser look at the UI in headless Chromium, where one is installed'
+	@echo 'make screenshots  renew the pictures in docs/images from the sandbox; needs Chromium'
 	@echo 'make setup   install into .venv, nothing else'
 	@echo 'make format  put the code into its format'
 	@echo 'make lock    choose new versions of the dependencies: requirements.lock from pyproject.toml'
@@ -67,6 +69,12 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+browser: $(STAMP)
+	@exec env BROWSER_TESTS=1 $(BIN)/pytest twitter_pipeline_tests/browser $(ARGS)
+
+screenshots: $(STAMP)
+	@exec $(BIN)/python -m twitter_pipeline_tests.browser.screenshots
 
 lint: $(STAMP)
 	@$(BIN)/ruff format --check || { echo 'Run: make format' >&2; exit 1; }

@@ -1,0 +1,71 @@
+"""The UI in a real browser: what a person types, presses and sees."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from twitter_pipeline_tests.browser.person import Person
+
+# The first test also waits for `up`, and the one with a backfill for the daemon's next look.
+pytestmark = pytest.mark.timeout(300)
+
+REQUEST = """\
+request: [
+  {"username": "nasa", "track_after": false, "fetch_mode": "limit:100"},
+  {"username": "@ESA", "track_after": false, "fetch_mode": "limit:60"},
+  {"username": "protected_reef"}
+]"""
+
+
+def test_a_pasted_request_succeeds_and_its_page_shows_the_table_and_both_charts(person: Person) -> None:
+    person.open_launchpad("fetch_tweets")
+    person.paste(REQUEST)
+    person.launch()
+    table = person.account_table()
+    widths: list[int] = []
+    for name in ("tweets by account", "calls against the limits"):
+        # Not as it is on the page, where a dialog grows while it opens.
+        widths.append(person.show(name).get_by_role("img", name=name).evaluate("image => image.naturalWidth"))
+        person.close()
+
+    assert [(row["account"], row["asked"], row["new"], row["stored"]) for row in table] == [
+        ("@esa", "limit:60", "60", "60"),
+        ("@nasa", "limit:100", "100", "100"),
+        ("@protected_reef", "full", "0", "0"),
+    ]
+    assert [row["outcome"].partition(":")[0] for row in table] == ["done", "done", "unavailable"]
+    assert widths == [920, 920]
+
+
+def test_a_wrong_request_is_explained_over_the_launchpad_and_stays_there_to_be_mended(person: Person) -> None:
+    person.open_launchpad("fetch_tweets")
+    person.paste('request: [{"username": "no such name"}, {"username": "nasa", "fetch_mode": "limit:0"}]')
+    person.launch_button.click()
+    dialog = person.page.get_by_role("dialog")
+
+    expect(dialog).to_contain_text("The request has 2 mistakes; no call was made.")
+    expect(dialog).to_contain_text('entry 1, username: got "no such name", expected 1 to 15 letters')
+    expect(dialog).to_contain_text('entry 2 (nasa), fetch_mode: got "limit:0", expected "full"')
+    dialog.get_by_role("button", name="OK").click()
+    expect(person.page.locator(".CodeMirror-code")).to_contain_text("no such name")
+    expect(person.page).to_have_url(re.compile("/jobs/fetch_tweets/playground"))
+
+
+def test_the_sensor_of_the_watch_is_turned_off_and_on_again(person: Person) -> None:
+    switch = person.page.get_by_role("checkbox")
+    for turned in (False, True):
+        person.open("/locations/twitter_pipeline/sensors/tracked_users_sensor")
+        expect(switch).to_be_checked(checked=not turned)
+        person.page.locator("label", has=switch).click()
+        expect(switch).to_be_checked(checked=turned)
+    # The page is told by the server, not by the switch.
+    person.page.reload()
+    expect(switch).to_be_checked()
+
+
+def test_the_months_of_a_backfill_fill_while_somebody_looks(person: Person) -> None:
+    person.fill_months("2024-01", "2024-03", accounts=["esa"])
+
+    expect(person.page.get_by_text("Materialized (3)")).to_be_visible()
+    expect(person.page.get_by_text("Failed (0)")).to_be_visible()
