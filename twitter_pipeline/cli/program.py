@@ -111,12 +111,21 @@ def run(arguments: Sequence[str] | None) -> int:
         terminal.say("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()  # whoever read our output has seen enough
         return INCOMPLETE
     except Exception as error:  # noqa: BLE001 a person gets a message, whatever it is
-        return _report(terminal, error)
+        code = _report(terminal, error)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _let_go_of_stdout()  # it was the output itself that failed
+        return code
     return code if isinstance(code, int) else DONE
+
+
+def _let_go_of_stdout() -> None:
+    """Drop what could not be written: Python would try once more at the end, complain, and end with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(terminal: Terminal, error: Exception) -> int:

@@ -74,7 +74,7 @@ query State($id: String!) {
 
 STOP = "mutation Stop($id: String!) { terminateRun(runId: $id) { __typename } }"
 
-COUNT = "{ runsOrError { __typename ... on Runs { count } } }"
+COUNT = '{ runsOrError(filter: {pipelineName: "fetch_tweets"}) { __typename ... on Runs { count } } }'
 
 # What the run's page shows: its configuration, its tags, all its events with their errors and metadata.
 PAGE = """
@@ -135,8 +135,11 @@ class Ui:
         return self.ask(COUNT)["data"]["runsOrError"]["count"]
 
     def traces(self) -> tuple[int, int, int]:
-        """What a refused request must not leave: runs in Dagster, runs in the tables, calls."""
-        rows = self.database.execute("SELECT count(*) FROM fetch_runs")
+        """What a refused request must not leave: runs in Dagster, runs in the tables, calls.
+
+        Other runs may come and go: sensors work, and a backfill is launched by the daemon when it comes to it.
+        """
+        rows = self.database.execute("SELECT count(*) FROM fetch_runs WHERE kind = 'history'")
         return self.runs(), int(rows[0][0]), len(self.api.calls)
 
     def ended(self, dagster_run_id: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Callers:
 
     def start(self) -> subprocess.Popen[str]:
         """Start one; it works from then on."""
-        words = [sys.executable, "-m", "benchmarks.caller", self._user_id]
+        words = [sys.executable, "-m", "benchmarks.caller", self._user_id, "1.0"]
         process = subprocess.Popen(
             words, cwd=PROJECT_DIR, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -240,7 +240,7 @@ def test_accounts_can_be_polled_by_hand(make_workshop: MakeWorkshop) -> None:
     assert (report.tweets_new, report.calls) == (50, 2)
 
 
-@pytest.mark.parametrize("config", [{}, {"accounts": ["no such name"]}, {"accounts": []}])
+@pytest.mark.parametrize("config", [{"accounts": ["no such name"]}, {"accounts": []}])
 def test_a_poll_by_hand_without_a_name_or_with_a_wrong_one_is_refused(config: dict[str, object]) -> None:
     with pytest.raises(dg.DagsterConfigMappingFunctionError):
         dg.validate_run_config(defs.resolve_job_def("poll_tracked_users"), config)
