@@ -457,7 +457,7 @@ JSON_COMMANDS = [
 
 
 def test_every_command_that_prints_something_can_print_json_and_nothing_else(shell: Shell, here: Here) -> None:
-    assert shell.run("fetch", "@alice", "--mode", "limit:7", "--track", "--quiet")[0] == 0
+    assert shell.run("fetch", "@alice", "--mode", "limit:7", "--track", "--quiet") == (0, "", "")
 
     printed = {" ".join(words): here(*words, "--json") for words in JSON_COMMANDS}
     values = {name: json.loads(out) for name, (_, out, _) in printed.items()}
