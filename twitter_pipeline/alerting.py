@@ -1,7 +1,7 @@
 """Tell what is wrong, and that it is over: each change once, in the log and to a webhook."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -26,7 +26,7 @@ from twitter_pipeline.store.alerts import (
 )
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.spending import load_spent
-from twitter_pipeline.store.tokens import SANDBOX_PREFIX, load_tokens
+from twitter_pipeline.store.tokens import load_tokens
 from twitter_pipeline.texts import counted
 from twitter_pipeline.words import AlertKind
 
@@ -88,7 +88,7 @@ def _post_news(database: Database, settings: Settings) -> tuple[int, str | None]
         # The log is all that there is to tell; a webhook that is set later does not get what is old.
         note_told(database, news)
         return 0, None
-    why_not = webhook.post(settings.alert_webhook, payload_of(news, made_up=_is_made_up(settings.bearer_tokens)))
+    why_not = webhook.post(settings.alert_webhook, payload_of(news, made_up=settings.uses_sandbox))
     if why_not is None:
         note_told(database, news)
         return len(news), None
@@ -97,7 +97,3 @@ def _post_news(database: Database, settings: Settings) -> tuple[int, str | None]
         "The webhook did not take %s, which the next look posts again: %s", counted(len(news), "message"), why_not
     )
     return 0, why_not
-
-
-def _is_made_up(env_keys: Collection[str]) -> bool:
-    return any(env_key.startswith(SANDBOX_PREFIX) for env_key in env_keys)

@@ -23,7 +23,7 @@ from twitter_pipeline.errors import (
     Interrupted,
     NoTokenAvailable,
 )
-from twitter_pipeline.history import ROUND, Ending
+from twitter_pipeline.history import OTHER_RUN_PAUSE_S, ROUND, Ending
 from twitter_pipeline.months import Months
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.archive import Kept, claim_each, load_kept, save_found, written_before
@@ -45,8 +45,6 @@ SEARCHABLE_AFTER = timedelta(seconds=15)
 
 PAGE_WITH_CONTEXT = 100
 """X has refused more than so many posts a page together with context annotations, which are asked for."""
-
-OTHER_RUN_PAUSE_S = 1.0
 
 BY_SEARCH = "by the archive search, which may leave out retweets"
 

@@ -5,7 +5,6 @@ from twitter_pipeline.errors import NotConfirmed
 from twitter_pipeline.estimate import Estimate
 from twitter_pipeline.request import FULL
 from twitter_pipeline.settings import Settings
-from twitter_pipeline.store.tokens import SANDBOX_PREFIX
 from twitter_pipeline.texts import counted
 
 
@@ -14,8 +13,7 @@ def wants_confirmation(estimate: Estimate, settings: Settings) -> bool:
 
     `limit:N` bounds itself, budgets bound everything, and of the sandbox nothing is charged.
     """
-    is_made_up = any(env_key.startswith(SANDBOX_PREFIX) for env_key in settings.bearer_tokens)
-    if settings.budgets or is_made_up or estimate.cost_usd <= settings.confirm_usd:
+    if settings.budgets or settings.uses_sandbox or estimate.cost_usd <= settings.confirm_usd:
         return False
     modes = [each.request.fetch_mode for each in estimate.accounts]
     return any(mode == FULL or mode.months is not None for mode in modes)

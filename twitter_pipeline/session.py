@@ -38,7 +38,6 @@ from twitter_pipeline.store.runs import (
     save_accounts,
 )
 from twitter_pipeline.store.timelines import count_stored
-from twitter_pipeline.store.tokens import SANDBOX_PREFIX
 from twitter_pipeline.tokens import TokenPool, Waiting
 from twitter_pipeline.words import AccountOutcome, FetchKind, HoleCause, RunStatus
 from twitter_pipeline.workers.fetcher import Fetcher, WorkerFetcher, divide_threads
@@ -122,7 +121,7 @@ class FetchSession:
     @property
     def is_made_up(self) -> bool:
         """Whether the tweets come from the sandbox."""
-        return any(env_key.startswith(SANDBOX_PREFIX) for env_key in self._settings.bearer_tokens)
+        return self._settings.uses_sandbox
 
     @property
     def was_interrupted(self) -> bool:

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 BEARER_PREFIX = "TWITTER_BEARER_"
 
+SANDBOX_PREFIX = f"{BEARER_PREFIX}SANDBOX_"
+"""How the tokens of the local sandbox API are named."""
+
 _TOKEN = re.compile(r"[!#-&(-_a-~]+")
 """Whatever can be sent but quotes."""
 
@@ -81,6 +84,11 @@ class Settings:
     budgets: Budgets = field(default_factory=Budgets)
     confirm_usd: Decimal = Decimal(20)
     alert_webhook: WebhookUrl | None = None
+
+    @property
+    def uses_sandbox(self) -> bool:
+        """Whether what is fetched is made up by the sandbox, and nothing is charged."""
+        return any(map(is_of_sandbox, self.bearer_tokens))
 
     @property
     def local_dir(self) -> Path:
@@ -161,6 +169,11 @@ def bearer_keys(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / ".
     """Return the names of all variables for tokens, in the environment or the file, whatever is in them."""
     names = dict.fromkeys((*_read_env_file(env_file), *environ))
     return [name for name in names if name.startswith(BEARER_PREFIX)]
+
+
+def is_of_sandbox(env_key: str) -> bool:
+    """Whether a token is one of the local sandbox API's."""
+    return env_key.startswith(SANDBOX_PREFIX)
 
 
 def with_tokens(environ: Mapping[str, str], tokens: Mapping[str, BearerToken]) -> dict[str, str]:

@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from twitter_pipeline.settings import is_of_sandbox
 from twitter_pipeline.store.activity import UseOfDay, Window
-from twitter_pipeline.store.tokens import SANDBOX_PREFIX, TokenState
+from twitter_pipeline.store.tokens import TokenState
 from twitter_pipeline.texts import counted
 from twitter_pipeline.words import TokenStatus
 
@@ -100,5 +101,5 @@ def used(use: UseOfDay) -> Used:
 def remarks(token: TokenState, here: Collection[str]) -> str:
     """Say what there is to say of a token: why it is out of use, and whether this environment has its secret."""
     # The sandbox makes its tokens when it starts.
-    elsewhere = token.env_key not in here and not token.env_key.startswith(SANDBOX_PREFIX)
+    elsewhere = token.env_key not in here and not is_of_sandbox(token.env_key)
     return "; ".join(filter(None, [token.reason or "", "not in this environment" if elsewhere else ""]))

@@ -25,7 +25,7 @@ from twitter_pipeline.importing.importer import (
 )
 from twitter_pipeline.request import USERNAME
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.tokens import SANDBOX_PREFIX, load_tokens
+from twitter_pipeline.store.tokens import is_made_up
 from twitter_pipeline.store.users import find_users
 from twitter_pipeline.texts import counted
 from twitter_pipeline.x_api.json_values import as_int
@@ -109,8 +109,7 @@ def read_account(database: Database, given: str | None) -> Author | None:
 def warn_of_mixing(terminal: Terminal, database: Database, files: Sequence[ImportFile]) -> None:
     """Refuse made-up tweets among real ones, and say so when real ones go where made-up ones are."""
     refuse_to_mix(database, files)
-    holds_made_up = any(token.env_key.startswith(SANDBOX_PREFIX) for token in load_tokens(database))
-    if holds_made_up and not all(file.made_up for file in files):
+    if is_made_up(database) and not all(file.made_up for file in files):
         terminal.say(BESIDE_MADE_UP)
 
 

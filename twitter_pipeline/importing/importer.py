@@ -15,9 +15,10 @@ from twitter_pipeline.importing.files import STDIN, ImportFile
 from twitter_pipeline.importing.found import Author, Finding, Found, Gauge, Unreadable
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.runs import OpenRun
+from twitter_pipeline.settings import is_of_sandbox
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.imports import Saved, Sighting, save_authors, save_found, save_request
-from twitter_pipeline.store.tokens import SANDBOX_PREFIX, load_tokens
+from twitter_pipeline.store.tokens import load_tokens
 from twitter_pipeline.words import FetchKind, RunStatus
 
 BATCH_TWEETS = 2000
@@ -211,7 +212,7 @@ def refuse_to_mix(database: Database, files: Iterable[ImportFile]) -> None:
 
     The tokens that a database has seen tell where its tweets are from.
     """
-    holds_real_ones = any(not token.env_key.startswith(SANDBOX_PREFIX) for token in load_tokens(database))
+    holds_real_ones = any(not is_of_sandbox(token.env_key) for token in load_tokens(database))
     made_up = [file.name for file in files if file.made_up]
     if holds_real_ones and made_up:
         raise ConfigurationError(

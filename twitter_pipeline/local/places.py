@@ -16,8 +16,7 @@ from twitter_pipeline.local.logs import indented, tail
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
 from twitter_pipeline.local.processes import Service, stop_group
 from twitter_pipeline.secret import BearerToken
-from twitter_pipeline.settings import Settings, with_tokens
-from twitter_pipeline.store.tokens import SANDBOX_PREFIX
+from twitter_pipeline.settings import SANDBOX_PREFIX, Settings, with_tokens
 
 SANDBOX_START_SECONDS = 30.0
 

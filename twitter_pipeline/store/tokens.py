@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.settings import is_of_sandbox
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.words import TokenStatus
-
-SANDBOX_PREFIX = "TWITTER_BEARER_SANDBOX_"
-"""How the tokens of the local sandbox API are named."""
 
 # A token that was taken out of the environment keeps its row and its history; one that is there gets its windows, so
 # that leasing is an update and never an insert. Ordered, so that two processes that start at once cannot deadlock.
@@ -96,16 +94,16 @@ def load_tokens(database: Database, env_keys: Sequence[str] | None = None) -> li
 
 def is_made_up(database: Database) -> bool:
     """Whether the tweets of this database are the sandbox's, as told by the tokens that it has seen."""
-    return any(token.env_key.startswith(SANDBOX_PREFIX) for token in load_tokens(database))
+    return any(is_of_sandbox(token.env_key) for token in load_tokens(database))
 
 
 def refuse_to_mix(database: Database, env_keys: Iterable[str]) -> None:
     """Raise ConfigurationError when made-up and real tweets would come to lie in one database.
 
-    The tokens that a database has seen tell where its tweets are from: those of the sandbox have names of their own.
+    The tokens that a database has seen tell where its tweets are from.
     """
-    known = {token.env_key.startswith(SANDBOX_PREFIX) for token in load_tokens(database)}
-    wanted = {env_key.startswith(SANDBOX_PREFIX) for env_key in env_keys}
+    known = {is_of_sandbox(token.env_key) for token in load_tokens(database)}
+    wanted = set(map(is_of_sandbox, env_keys))
     if len(known | wanted) > 1:
         held, others = ("made-up", "real") if True in known else ("real", "made-up")
         raise ConfigurationError(

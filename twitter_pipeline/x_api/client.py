@@ -23,7 +23,7 @@ from twitter_pipeline.x_api.fields import TWEET_QUERY, USER_QUERY
 from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer, read_timeline_page, read_tweets_page, read_users
 from twitter_pipeline.x_api.problems import read_failure
 from twitter_pipeline.x_api.rate_limit import RateLimits, read_rate_limits
-from twitter_pipeline.x_api.requests import RequestMaker, describe, headers_of, ms_since, without_frames
+from twitter_pipeline.x_api.requests import RequestMaker, describe, headers_of, ms_since, send, without_frames
 from twitter_pipeline.x_api.stream_messages import RulesAnswer, read_stream_rules
 from twitter_pipeline.x_api.transport import BoundedTransport
 
@@ -231,16 +231,7 @@ class XApiClient:
     ) -> Answer[T]:
         request = self._requests.make(target, attempted=attempted, bearer_token=bearer_token, json_body=json_body)
         started_at = time.perf_counter()
-        try:
-            received = self._exchange(request)
-        except httpx.HTTPError as error:
-            raise ConnectionFault(
-                f"{attempted} got no answer: {describe(error)}", duration_ms=ms_since(started_at)
-            ) from without_frames(error)
-        except BaseException as error:
-            # Ctrl-C while an answer is waited for, or a fault of the library.
-            without_frames(error)
-            raise
+        received = send(request, self._exchange, attempted=attempted)
         duration_ms = ms_since(started_at)
         # What was made is answered with 201, though X's specification knows only 200.
         if received.status != 200 and not (received.status == 201 and json_body is not None):

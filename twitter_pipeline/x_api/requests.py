@@ -2,13 +2,14 @@
 
 import re
 import time
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
 from twitter_pipeline import __version__
-from twitter_pipeline.errors import ConfigurationError, TokenRejected, UnreadableAnswer
+from twitter_pipeline.errors import ConfigurationError, ConnectionFault, TokenRejected, UnreadableAnswer
 from twitter_pipeline.hosts import is_loopback
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.x_api.problems import one_line
@@ -16,6 +17,7 @@ from twitter_pipeline.x_api.problems import one_line
 _SENDABLE = re.compile(r"[!-~]+")
 
 E = TypeVar("E", bound=BaseException)
+T = TypeVar("T")
 
 
 class RequestMaker:
@@ -44,6 +46,24 @@ class RequestMaker:
             return httpx.Request("GET", url, headers=headers)
         headers = (*headers, ("Content-Type", "application/json"))
         return httpx.Request("POST", url, headers=headers, content=json_body)
+
+
+def send(request: httpx.Request, by: Callable[[httpx.Request], T], *, attempted: str) -> T:
+    """Send a request by a transport's function; raises ConnectionFault when no answer came.
+
+    Not a context manager: that would put the frames back which are dropped here.
+    """
+    started_at = time.perf_counter()
+    try:
+        return by(request)
+    except httpx.HTTPError as error:
+        raise ConnectionFault(
+            f"{attempted} got no answer: {describe(error)}", duration_ms=ms_since(started_at)
+        ) from without_frames(error)
+    except BaseException as error:
+        # Ctrl-C while an answer is waited for, or a fault of the library.
+        without_frames(error)
+        raise
 
 
 def without_frames(error: E) -> E:

@@ -16,7 +16,7 @@ from twitter_pipeline.x_api.fields import TWEET_QUERY
 from twitter_pipeline.x_api.parsing import TweetsPage
 from twitter_pipeline.x_api.problems import read_failure
 from twitter_pipeline.x_api.rate_limit import read_rate_limits
-from twitter_pipeline.x_api.requests import RequestMaker, describe, headers_of, ms_since, without_frames
+from twitter_pipeline.x_api.requests import RequestMaker, describe, headers_of, ms_since, send, without_frames
 from twitter_pipeline.x_api.stream_messages import Lines, read_message
 from twitter_pipeline.x_api.transport import StreamTransport
 
@@ -54,15 +54,7 @@ class StreamClient:
         target = f"{Endpoint.STREAM}?{TWEET_QUERY}"
         request = self._requests.make(target, attempted=_ATTEMPTED, bearer_token=bearer_token)
         started_at = time.perf_counter()
-        try:
-            response = self._transport.open(request)
-        except httpx.HTTPError as error:
-            raise ConnectionFault(
-                f"{_ATTEMPTED} got no answer: {describe(error)}", duration_ms=ms_since(started_at)
-            ) from without_frames(error)
-        except BaseException as error:
-            without_frames(error)
-            raise
+        response = send(request, self._transport.open, attempted=_ATTEMPTED)
         headers = headers_of(response)
         if response.status_code != 200:
             failure = read_failure(response.status_code, headers, _body_of(response), attempted=_ATTEMPTED)
