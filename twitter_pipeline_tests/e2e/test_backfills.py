@@ -31,46 +31,13 @@ from twitter_pipeline.orchestration.partitions import (
 )
 from twitter_pipeline.orchestration.tables import fetch_runs, tweets
 from twitter_pipeline.sandbox.accounts import AccountSpec
-from twitter_pipeline.sandbox.faults import Fault, RawAnswer
+from twitter_pipeline.sandbox.faults import Fault
 from twitter_pipeline.sandbox.windows import SEARCH_ALL
 from twitter_pipeline.words import Source
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop
+from twitter_pipeline_tests.of_2023 import DAY_S, SPRING, no_archive, of_a_year
 
-NEW_YEAR = datetime(2023, 1, 1, tzinfo=UTC).timestamp()
-DAY_S = 86_400
-
-SPRING = Months(date(2023, 3, 1), date(2023, 5, 1))
 SPRING_KEYS = ["2023-03", "2023-04", "2023-05"]
-
-NOT_ENROLLED = RawAnswer(
-    403,
-    orjson.dumps(
-        {
-            "title": "Client Forbidden",
-            "detail": "This endpoint is not in the plan of the app.",
-            "reason": "client-not-enrolled",
-            "type": "https://api.x.com/2/problems/client-forbidden",
-            "status": 403,
-        }
-    ),
-    {},
-)
-
-
-def no_archive(endpoint: str, _: int) -> Fault | None:
-    return NOT_ENROLLED if endpoint == SEARCH_ALL else None
-
-
-def of_a_year(name: str, tweets: int = 73, **wishes: Any) -> AccountSpec:
-    """An account that tweets evenly over 2023 and is silent since."""
-    return AccountSpec(
-        name,
-        tweets=tweets,
-        created_at=NEW_YEAR - DAY_S,
-        first_tweet_at=NEW_YEAR,
-        last_tweet_at=NEW_YEAR + 364 * DAY_S,
-        **wishes,
-    )
 
 
 def fill(workshop: Workshop, *names: str, months: Months = SPRING, source: Source = Source.AUTO) -> FetchResult:
@@ -387,7 +354,7 @@ def test_accounts_are_filled_from_their_first_month_on_by_one_run(make_workshop:
     assert result.success
     assert set(found) == set(keys)
     assert found[f"{workshop.user_id('alpha')} @alpha"]["tweets stored"] == 73
-    assert {metadata["whole from"] for metadata in found.values()} == {"2022-12"}
+    assert {metadata["whole from"] for metadata in found.values()} == {"2021-11"}
     assert workshop.stored("beta") == workshop.truth("beta")
     report = workshop.report(result.run_id)
     assert (report.kind, workshop.outcomes(report)) == ("backfill", {"alpha": "done", "beta": "done"})

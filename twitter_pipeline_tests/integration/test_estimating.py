@@ -17,7 +17,7 @@ from twitter_pipeline.months import Months
 from twitter_pipeline.request import FULL, NEW, FetchMode, FetchRequest
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.faults import Fault, Faults
-from twitter_pipeline.sandbox.windows import SEARCH_ALL, USER_TWEETS, TokenSpec
+from twitter_pipeline.sandbox.windows import USER_TWEETS, TokenSpec
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
@@ -25,7 +25,7 @@ from twitter_pipeline.store.runs import RunReport
 from twitter_pipeline.words import FetchKind, Source
 from twitter_pipeline_tests.conftest import MakeSandbox, Sandbox
 from twitter_pipeline_tests.integration.conftest import quiet
-from twitter_pipeline_tests.integration.test_backfilling import NOT_ENROLLED, SPRING, of_a_year
+from twitter_pipeline_tests.of_2023 import SPRING, no_archive, of_a_year
 
 EVERY_TABLE = "SELECT (SELECT count(*) FROM tweets), (SELECT count(*) FROM fetch_runs), (SELECT count(*) FROM walks)"
 
@@ -305,7 +305,7 @@ def test_time_follows_from_the_limits_that_the_tokens_have_now(make_counter: Mak
 def test_a_backfill_by_search_is_estimated_by_time_and_told_apart_from_one_by_timeline(
     make_counter: MakeCounter,
 ) -> None:
-    counter = make_counter(of_a_year("one"), of_a_year("two"), tokens=8)
+    counter = make_counter(of_a_year("one", 365), of_a_year("two", 365), tokens=8)
     by_search = FetchMode(months=SPRING)
     estimate = counter.ask("one", "two", mode=by_search)
     report = counter.take("one", "two", mode=by_search, kind=FetchKind.BACKFILL)
@@ -321,9 +321,6 @@ def test_a_backfill_by_search_is_estimated_by_time_and_told_apart_from_one_by_ti
 
 
 def test_where_x_refuses_the_archive_a_backfill_is_estimated_by_the_timeline(make_counter: MakeCounter) -> None:
-    def no_archive(endpoint: str, _: int) -> Fault | None:
-        return NOT_ENROLLED if endpoint == SEARCH_ALL else None
-
     counter = make_counter(of_a_year("one"), faults=Faults(script=no_archive))
     autumn = Months(date(2023, 10, 1), date(2023, 12, 1))
     counter.take("one", mode=FetchMode(months=autumn), kind=FetchKind.BACKFILL)
