@@ -31,8 +31,8 @@ from twitter_pipeline.store.estimates import save_expected
 from twitter_pipeline.store.runs import (
     AccountReport,
     RunReport,
-    begin_account,
     end_account,
+    end_quiet,
     load_accounts,
     load_run,
     save_accounts,
@@ -259,9 +259,9 @@ class FetchSession:
             self._api, self._database, settings=self._settings, fetch_run_id=self._run.id, stop=self._stop
         )
         detected = detector.detect(accounts)
-        for account in detected.quiet:
-            begin_account(self._database, self._run.id, account.request, user_id=account.user_id)
-            end_account(self._database, self._run.id, account.request.username, AccountOutcome.DONE)
+        end_quiet(
+            self._database, self._run.id, {account.request.username: account.user_id for account in detected.quiet}
+        )
         return detected.news
 
     def _resolve(self, requests: Sequence[FetchRequest]) -> Resolution:

@@ -1,6 +1,6 @@
 """Statements on `fetch_runs` and `fetch_run_accounts`: a run from its first row to its bill."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -84,6 +84,13 @@ SET outcome = %(outcome)s::account_outcome, reason = %(reason)s, cause = %(cause
     tweets_stored = coalesce(%(stored)s::bigint, tweets_stored), calls = calls + %(calls)s,
     waited_s = waited_s + %(waited_s)s, started_at = coalesce(started_at, now()), finished_at = now()
 WHERE fetch_run_id = %(run_id)s AND username = %(username)s
+"""
+
+END_QUIET = """
+UPDATE fetch_run_accounts AS a
+SET outcome = 'done', user_id = quiet.user_id, started_at = now(), finished_at = now()
+FROM unnest(%(usernames)s::text[], %(user_ids)s::bigint[]) AS quiet (username, user_id)
+WHERE a.fetch_run_id = %(run_id)s AND a.username = quiet.username
 """
 
 # What a run achieved is counted from what was written while it worked, so it is the same for a run that was killed.
@@ -306,6 +313,11 @@ def end_account(
             "waited_s": waited_s,
         },
     )
+
+
+def end_quiet(database: Database, run_id: int, user_ids: Mapping[str, int]) -> None:
+    """Write that accounts, by name, are done with nothing to fetch; none of them has begun."""
+    database.execute(END_QUIET, {"run_id": run_id, "usernames": list(user_ids), "user_ids": list(user_ids.values())})
 
 
 def close_run(
