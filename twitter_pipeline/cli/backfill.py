@@ -9,7 +9,7 @@ from twitter_pipeline.cli.commands import Command, environment_settings, json_op
 from twitter_pipeline.cli.estimates import DRY_RUN_HELP, dry_run
 from twitter_pipeline.cli.launching import YES_HELP, run_months
 from twitter_pipeline.cli.places import workplace
-from twitter_pipeline.cli.results import exit_code, report_values, show_problems, show_report
+from twitter_pipeline.cli.results import show_ending
 from twitter_pipeline.cli.terminal import Terminal, shortened
 from twitter_pipeline.cli.usernames import read_names
 from twitter_pipeline.errors import ConfigurationError
@@ -72,12 +72,7 @@ def backfill(
             dry_run(terminal, work, [FetchRequest(name, fetch_mode=mode) for name in names], as_json=as_json)
             return 0
         ending = run_months(terminal, work, asked, months, Source(source), show_progress=not quiet, confirm=yes)
-    if as_json:
-        terminal.write_json(report_values(ending, made_up=work.made_up))
-    elif not quiet:
-        show_report(terminal, ending, made_up=work.made_up)
-    show_problems(terminal, ending)
-    return exit_code(ending)
+    return show_ending(terminal, ending, made_up=work.made_up, as_json=as_json, quiet=quiet)
 
 
 def read_months(first: str | None, last: str | None, *, today: datetime) -> Months:

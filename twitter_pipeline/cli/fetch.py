@@ -11,7 +11,7 @@ from twitter_pipeline.cli.commands import Command, environment_settings, json_op
 from twitter_pipeline.cli.estimates import DRY_RUN_HELP, dry_run
 from twitter_pipeline.cli.launching import YES_HELP, run_request
 from twitter_pipeline.cli.places import workplace
-from twitter_pipeline.cli.results import exit_code, report_values, show_problems, show_report
+from twitter_pipeline.cli.results import show_ending
 from twitter_pipeline.cli.terminal import Terminal, shortened
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.request import USERNAME, FetchRequest, parse_request, read_request
@@ -66,12 +66,7 @@ def fetch(
             dry_run(terminal, work, requests, as_json=as_json)
             return 0
         ending = run_request(terminal, work, requests, show_progress=not quiet, confirm=yes)
-    if as_json:
-        terminal.write_json(report_values(ending, made_up=work.made_up))
-    elif not quiet:
-        show_report(terminal, ending, made_up=work.made_up)
-    show_problems(terminal, ending)
-    return exit_code(ending)
+    return show_ending(terminal, ending, made_up=work.made_up, as_json=as_json, quiet=quiet)
 
 
 def read_sources(

@@ -9,7 +9,7 @@ import click
 from twitter_pipeline.cli.commands import Command, environment_settings, json_option
 from twitter_pipeline.cli.launching import run_request
 from twitter_pipeline.cli.places import MADE_UP, Workplace, prepare, workplace
-from twitter_pipeline.cli.results import exit_code, report_values, show_problems, show_report
+from twitter_pipeline.cli.results import show_ending
 from twitter_pipeline.cli.status import overview
 from twitter_pipeline.cli.tables import FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
@@ -53,14 +53,10 @@ def demo(terminal: Terminal, *, as_json: bool) -> int:
     settings = demo_settings(environment_settings(), terminal)
     with workplace(settings, terminal) as work:
         ending = run_request(terminal, work, DEMO, show_progress=True, confirm=True)
-        if as_json:
-            terminal.write_json(report_values(ending, made_up=True))
-        else:
-            show_report(terminal, ending, made_up=True)
-        show_problems(terminal, ending)
+        code = show_ending(terminal, ending, made_up=True, as_json=as_json)
         if ending.report is not None and not as_json:
             _show_stored(terminal, work, ending.report.id)
-    return exit_code(ending)
+    return code
 
 
 @click.command(cls=Command, short_help="Run the Dagster UI and its daemon until Ctrl-C.")

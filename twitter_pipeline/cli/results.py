@@ -34,6 +34,16 @@ def exit_code(ending: Ending) -> int:
     return 0 if complete and ending.error is None else 1
 
 
+def show_ending(terminal: Terminal, ending: Ending, *, made_up: bool, as_json: bool, quiet: bool = False) -> int:
+    """Write what a run came to, as JSON or for a person, and what is missing to stderr; return the exit code."""
+    if as_json:
+        terminal.write_json(report_values(ending, made_up=made_up))
+    elif not quiet:
+        show_report(terminal, ending, made_up=made_up)
+    show_problems(terminal, ending)
+    return exit_code(ending)
+
+
 def show_report(terminal: Terminal, ending: Ending, *, made_up: bool) -> None:
     """Write the accounts and the totals to stdout."""
     report = ending.report
