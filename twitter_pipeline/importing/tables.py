@@ -18,7 +18,7 @@ from twitter_pipeline.x_api.problems import one_line
 PlacedRows: TypeAlias = Iterator[tuple[str, Row] | Unreadable]
 
 _ROWS = 1000
-_CSV_BLOCK = 16 * 2**20
+_CSV_BLOCK = 4 * 2**20
 """Bytes that are read at once; a row must fit in."""
 
 
