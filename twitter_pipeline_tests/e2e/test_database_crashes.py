@@ -22,6 +22,9 @@ from twitter_pipeline_tests.e2e.conftest import (
     silent,
 )
 
+# One server, which they start and stop.
+pytestmark = pytest.mark.xdist_group("database crashes")
+
 ACCOUNTS = (silent("alpha", 900), silent("beta", 600))
 NAMES = ("alpha", "beta")
 

@@ -37,6 +37,9 @@ from twitter_pipeline.store.runs import VANISHED, RunReport, load_run
 from twitter_pipeline_tests.conftest import Databases
 from twitter_pipeline_tests.e2e.conftest import Trap, command_lines, dump, leaks, silent
 
+# One UI for all of them, and what one test tracks the next backfills.
+pytestmark = pytest.mark.xdist_group("launchpad")
+
 SECRETS = ("AAAAAAAAui-secret-one%3Dxyzzy", "AAAAAAAAui-secret-two%3Dplugh")
 
 SELECTOR = {"repositoryLocationName": "twitter_pipeline", "repositoryName": "__repository__"}
