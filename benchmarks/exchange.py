@@ -100,7 +100,7 @@ class Desk:
         with (
             path.open("wb") as file,
             connected(self.url) as connection,
-            connection.cursor().copy("COPY tweets TO STDOUT") as copy,
+            connection.cursor().copy("COPY (SELECT * FROM tweets) TO STDOUT") as copy,
         ):
             file.writelines(copy)
         path.unlink()

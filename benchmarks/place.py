@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -58,12 +59,16 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A command that has ended: what it printed, when it was started, the peak memory of each of its processes."""
+    """A command that has ended: what it printed, when it was started, the peak memory of each of its processes.
+
+    `cpu_s` is what its processes have computed, which others on the machine disturb less than its `seconds`.
+    """
 
     output: str
     started_at: datetime
     seconds: float
     peaks_mb: Sequence[float]
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +158,25 @@ class Place:
         return {**ours, **theirs, **own, **values}
 
     def fetch(
-        self, database_url: str, sandbox: Sandbox, request: Sequence[Mapping[str, Any]], *, limit_s: float
+        self,
+        database_url: str,
+        sandbox: Sandbox,
+        request: Sequence[Mapping[str, Any]],
+        *,
+        limit_s: float,
+        command: Sequence[str | Path] = (COMMAND,),
     ) -> Ended:
         """Run the main job on a request by the command line, in a process of its own."""
         path = self.folder / "request.json"
         path.write_text(json.dumps(list(request)))
-        environment = self.environment(DATABASE_URL=database_url, **sandbox.environment())
-        return self.run([COMMAND, "fetch", path, "--json"], environment, limit_s=limit_s)
+        environment = self.environment(DATABASE_URL=database_url, PYTHONPATH=str(PROJECT_DIR), **sandbox.environment())
+        return self.run([*command, "fetch", path, "--json"], environment, limit_s=limit_s)
 
     def run(self, words: Sequence[str | Path], environment: Mapping[str, str], *, limit_s: float) -> Ended:
         """Run a command to its end, watching the memory of its processes; raise Unusable when it fails or hangs."""
         log = self.folder / "command.log"
         output = self.folder / "command.out"
+        computed = _computed_s()
         with log.open("wb") as errors, output.open("wb") as out:
             started_at, began = datetime.now(UTC), time.monotonic()
             process = subprocess.Popen(
@@ -188,7 +200,8 @@ class Place:
             stop_group(process)
         if process.returncode != 0:
             raise Unusable(f"{' '.join(map(str, words))} ended with {process.returncode}: {tail(log, lines=30)}")
-        return Ended(output.read_text(), started_at, seconds, sorted(peaks.values(), reverse=True))
+        cpu_s = _computed_s() - computed
+        return Ended(output.read_text(), started_at, seconds, sorted(peaks.values(), reverse=True), cpu_s)
 
     @contextmanager
     def up(self, environment: Mapping[str, str], *words: str) -> Generator[str]:
@@ -274,6 +287,12 @@ def _peak_mb(process: psutil.Process) -> float:
         return process.memory_info().rss / 1024**2
     except psutil.Error:
         return 0.0
+
+
+def _computed_s() -> float:
+    """Return the CPU seconds of all processes that we, or those that we started, have started and seen end."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _free_port() -> int:

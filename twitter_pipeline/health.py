@@ -1,6 +1,6 @@
 """Whether all is well: holes, counts, the watch and the tokens, each judged from what is stored."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from twitter_pipeline.history import is_suspiciously_short
 from twitter_pipeline.ledger import Hole, Ledger
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.partitions import WANTED_AHEAD
 from twitter_pipeline.store.tokens import TokenState
 from twitter_pipeline.texts import counted
 from twitter_pipeline.words import HoleCause, TokenStatus
@@ -74,6 +75,27 @@ def judge_holes(ledgers: Sequence[Ledger], *, now: datetime) -> Verdict:
         f"{counted(len(old), 'hole')} older than a day inside the history of {accounts:,} of "
         f"{counted(len(tracked), 'tracked account')}; some {counted(missing, 'tweet')} may be missing",
         tuple(_hole_row(account, hole) for account, hole in old),
+    )
+
+
+def judge_partitions(ahead: Mapping[str, int]) -> Verdict:
+    """Tell whether tables, each with how many partitions it has beyond the present one, are ready for the time to come.
+
+    Where they are not, what is written then lies together until partitions are made; nothing is lost.
+    """
+    late = {table: count for table, count in ahead.items() if count < WANTED_AHEAD}
+    if not late:
+        return Verdict(f"{WANTED_AHEAD} or more partitions lie ahead of each table")
+    return Verdict(
+        f"Fewer than {WANTED_AHEAD} partitions lie ahead of {' and '.join(late)}",
+        tuple(
+            {
+                "table": table,
+                "partitions ahead": count,
+                "what to do": "turn on the schedule prune_old_rows; now: twitter-pipeline db upgrade",
+            }
+            for table, count in late.items()
+        ),
     )
 
 

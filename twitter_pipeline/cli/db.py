@@ -59,7 +59,7 @@ def upgrade(terminal: Terminal, *, as_json: bool) -> None:
       twitter-pipeline db upgrade
     """
     with tables(environment_settings(), terminal, current=False) as opened:
-        upgrade_schema(opened.database.engine)
+        upgrade_schema(opened.database.engine, terminal.say)
     if as_json:
         terminal.write_json({"database": shown(opened.url), "up_to_date": True})
     else:

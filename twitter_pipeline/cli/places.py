@@ -49,7 +49,7 @@ def tables(
             url = server.url("twitter" if settings.bearer_tokens else "sandbox")
         database = stack.enter_context(connected(url))
         if server is not None and apply_schema:
-            upgrade(database.engine)
+            upgrade(database.engine, terminal.say)
         if current:
             require_current(database.engine)
             close_vanished_runs(database, prices=settings.prices)

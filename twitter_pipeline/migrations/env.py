@@ -3,10 +3,12 @@
 import os
 
 from alembic import context
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, text
 
 from twitter_pipeline.models import Base
 from twitter_pipeline.store.schema import VERSION_TABLE
+
+PARTITIONS = "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r'"
 
 
 def _run(connection: Connection) -> None:
@@ -15,6 +17,8 @@ def _run(connection: Connection) -> None:
         target_metadata=Base.metadata,
         version_table=VERSION_TABLE,
         compare_server_default=True,
+        # A partition is no table of the models: it has what the whole has.
+        include_name=lambda name, kind, _: kind != "table" or name not in connection.scalars(text(PARTITIONS)).all(),
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -13,10 +13,13 @@ class ApiCall(Base):
     """One call; without an outcome it is in flight, or its worker died."""
 
     __tablename__ = "api_calls"
-    __table_args__ = (Index("api_calls_called_at", "called_at"),)
+    __table_args__ = (
+        Index("api_calls_called_at", "called_at"),
+        {"postgresql_partition_by": "RANGE (called_at)"},
+    )
 
     id: Mapped[int] = mapped_column(Identity(always=False), primary_key=True)
-    called_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    called_at: Mapped[datetime] = mapped_column(server_default=func.now(), primary_key=True)
     endpoint: Mapped[str]
     token_id: Mapped[int] = mapped_column(Integer)
     user_id: Mapped[int | None]

@@ -17,6 +17,7 @@ class Tweet(Base):
     __table_args__ = (
         Index("tweets_author_created_at", "author_id", "created_at"),
         Index("tweets_deleted", "deleted_seen_at", postgresql_where=text("deleted_seen_at IS NOT NULL")),
+        {"postgresql_partition_by": "RANGE (id)"},
     )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

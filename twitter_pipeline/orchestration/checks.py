@@ -16,6 +16,7 @@ from twitter_pipeline.health import (
     Verdict,
     judge_counts,
     judge_holes,
+    judge_partitions,
     judge_tokens,
     judge_watch,
     longest_interval,
@@ -26,6 +27,7 @@ from twitter_pipeline.orchestration.promise import check_promise, stored_within_
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.orchestration.tables import tokens, tweets, user_state
 from twitter_pipeline.store.ledger import load_ledgers
+from twitter_pipeline.store.partitions import count_ahead
 from twitter_pipeline.store.tokens import load_tokens
 
 CHECKED_EVERY_S = 3600
@@ -117,6 +119,12 @@ CHECKS = (
         "all_tokens_fit_for_use",
         "Every token of this environment is fit for use. An error when none is.",
         _judge_tokens,
+    ),
+    Check(
+        tweets,
+        "partitions_made_ahead",
+        "The next two years of `tweets` and the next two months of `api_calls` have their partitions.",
+        lambda examined: judge_partitions(count_ahead(examined.opened.database)),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Retention in Dagster: a daily run that deletes old calls and old runs of the watch, here and in Dagster's storage."""
+"""Upkeep in Dagster: a daily run that makes partitions ahead of time, and deletes old calls and runs of the watch."""
 
 from datetime import UTC, datetime
 
@@ -8,6 +8,7 @@ from twitter_pipeline.orchestration.materializations import written_by_pruning
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.orchestration.tables import api_calls, fetch_runs
 from twitter_pipeline.orchestration.watch import poll_tracked_users
+from twitter_pipeline.store.partitions import TableInUse, make_partitions, renew_statistics
 from twitter_pipeline.store.retention import delete_old_alerts, delete_old_calls, delete_old_watch_runs
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -23,6 +24,20 @@ def delete_dagster_runs(instance: dg.DagsterInstance, *, job_name: str, before: 
             instance.delete_run(run_id)
         deleted += len(run_ids)
     return deleted
+
+
+@dg.op(description="Make the partitions of `tweets` and `api_calls` that will be needed next.")
+def make_partitions_ahead(context: dg.OpExecutionContext, database: dg.ResourceParam[OpenDatabase]) -> None:
+    """Make what is missing, long before anything is written there."""
+    made: list[str] = []
+    try:
+        made = make_partitions(database.database)
+    except TableInUse as error:
+        # There are some months left for it.
+        context.log.warning(f"Partitions are made the next time: {error}")
+    looked_at = renew_statistics(database.database)
+    context.add_output_metadata({"made": ", ".join(made), "statistics renewed": ", ".join(looked_at)})
+    context.log.info(f"{', '.join(made) or 'no partition'} made")
 
 
 @dg.op(description="Delete old calls and old runs of the watch, batch by batch; never tweets, never what still works.")
@@ -43,10 +58,12 @@ def delete_old_rows(context: dg.OpExecutionContext, database: dg.ResourceParam[O
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    description="Delete rows of calls and of runs of the watch that are older than the settings say.",
+    description="Make partitions ahead of time; delete rows of calls and of runs of the watch that are older than the "
+    "settings say.",
 )
 def prune() -> None:
-    """Delete."""
+    """Make and delete; neither waits for the other to succeed."""
+    make_partitions_ahead()
     delete_old_rows()
 
 

@@ -8,8 +8,10 @@ from twitter_pipeline.coverage import LOWEST_ID, Coverage, IdRange, id_at
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import ALIVE_LOCK
 from twitter_pipeline.store.timelines import (
+    AMONG_THESE,
     INSERT,
     ROWS,
+    SENT_LATELY,
     TAKE_AS_IT_IS_NOW,
     columns_of,
     range_literal,
@@ -43,7 +45,7 @@ WITH page AS (
            count(*) FILTER (
                WHERE t.last_read_at >= date_trunc('day', %(read_at)s::timestamptz, 'UTC')
            ) AS read_today
-    FROM page p LEFT JOIN tweets t USING (id)
+    FROM page p LEFT JOIN tweets t ON t.id = p.id AND {AMONG_THESE}
     GROUP BY p.author_id
 ), stored AS (
 {INSERT.replace("%(user_id)s", "author_id")}{TAKE_AS_IT_IS_NOW}
@@ -56,7 +58,7 @@ WITH page AS (
 ), bill AS (
     UPDATE api_calls SET billed_posts = greatest(0, billed_posts - free.posts)
     FROM (SELECT coalesce(sum(read_today), 0) AS posts FROM before) AS free
-    WHERE id = %(call_id)s AND free.posts > 0
+    WHERE id = %(call_id)s AND {SENT_LATELY} AND free.posts > 0
 )
 UPDATE fetch_run_accounts a
 SET tweets_fetched = a.tweets_fetched + before.posts,

@@ -87,6 +87,12 @@ class Database:
         with self._connection() as connection, connection.transaction():
             yield connection
 
+    @contextmanager
+    def connection(self) -> Generator[Connection]:
+        """Give a psycopg connection on which each statement is a transaction of its own; an outage raises."""
+        with self._connection() as connection:
+            yield connection
+
     def _surviving_outages(self, work: Callable[[Connection], T]) -> T:
         # Of its own too: a statement that brings the server down each time may see others succeed in between.
         give_up_at = time.monotonic() + OUTAGE_SURVIVED_S

@@ -8,7 +8,8 @@ from twitter_pipeline.delays import Delays
 from twitter_pipeline.store.database import Database
 
 # OFFSET 0 keeps the inner query apart, so that each account is looked up in the index by author and time: a join would
-# read the whole table. What a person's request or import brought first tells nothing of the watch.
+# read the whole table. By id as well, so that only the partitions of that time are looked at. What a person's request
+# or import brought first tells nothing of the watch.
 MEASURED = """
 WITH measured AS (
     SELECT s.user_id, t.delay_s, t.first_read_at
@@ -18,6 +19,7 @@ WITH measured AS (
                first_read_run_id
         FROM tweets
         WHERE author_id = s.user_id AND created_at >= greatest(s.tracked_since, now() - interval '1 day')
+          AND id >= id_at(now() - interval '2 days')
         OFFSET 0
     ) t
     LEFT JOIN fetch_runs r ON r.id = t.first_read_run_id

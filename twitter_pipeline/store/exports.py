@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import LiteralString, NamedTuple, TypeVar
 
 import psycopg
@@ -12,6 +12,7 @@ from psycopg.adapt import Loader
 from psycopg.pq import Format
 from psycopg.rows import RowFactory, tuple_row
 
+from twitter_pipeline.coverage import id_at
 from twitter_pipeline.store.database import Database
 
 # Read only, and as it was at the first query: a run that writes meanwhile does no harm, and is not held up.
@@ -39,6 +40,9 @@ FROM tweets t
 IDS = "SELECT t.id FROM tweets t"
 
 Row = TypeVar("Row")
+
+FIRST_DATED = datetime(2010, 12, 1, tzinfo=UTC)
+A_DAY = timedelta(days=1)
 
 BATCH = 1000
 """Rows that are fetched at once: some two megabytes."""
@@ -149,6 +153,11 @@ class Snapshot:
             "user_ids": None if selection.user_ids is None else list(selection.user_ids),
             "since": selection.since,
             "until": selection.until,
+            # So that only the partitions of that time are read, and that of the ids from before November 2010, which
+            # tell no time.
+            "first_dated_id": id_at(FIRST_DATED),
+            "lowest_id": None if selection.since is None else id_at(selection.since - A_DAY),
+            "below_id": None if selection.until is None else id_at(max(selection.until, FIRST_DATED) + A_DAY),
             "sandbox": self._sandbox,
         }
 
@@ -167,9 +176,9 @@ def _statement(rows: LiteralString, selection: Selection) -> LiteralString:
     if selection.user_ids is not None:
         conditions.append("t.author_id = ANY (%(user_ids)s::bigint[])")
     if selection.since is not None:
-        conditions.append("t.created_at >= %(since)s")
+        conditions.append("t.created_at >= %(since)s AND (t.id >= %(lowest_id)s OR t.id < %(first_dated_id)s)")
     if selection.until is not None:
-        conditions.append("t.created_at < %(until)s")
+        conditions.append("t.created_at < %(until)s AND t.id < %(below_id)s")
     if selection.without_deleted:
         conditions.append("t.deleted_seen_at IS NULL")
     return f"{rows} WHERE {' AND '.join(conditions)} ORDER BY t.id"

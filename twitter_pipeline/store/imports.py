@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from twitter_pipeline.importing.found import Author, Found
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.timelines import ROWS, columns_of
+from twitter_pipeline.store.timelines import AMONG_THESE, ROWS, columns_of
 from twitter_pipeline.store.users import BEGIN_STATES, LOCK, profile_of
 
 FOUND = f"""
@@ -29,6 +29,7 @@ FOUND = f"""
 SAVE_FOUND = f"""
 WITH found AS ({FOUND}), known AS (
     SELECT t.id FROM found JOIN tweets t USING (id)
+    WHERE {AMONG_THESE}
 ), stored AS (
     INSERT INTO tweets AS t (
         id, author_id, created_at, kind, text, lang, conversation_id, in_reply_to_tweet_id, in_reply_to_user_id,

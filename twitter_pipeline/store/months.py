@@ -63,6 +63,7 @@ SELECT date_trunc('month', created_at AT TIME ZONE 'UTC')::date, count(*),
        count(*) FILTER (WHERE first_read_run_id = %(run_id)s)
 FROM tweets
 WHERE author_id = ANY (%(user_ids)s) AND created_at >= %(begin)s AND created_at < %(end)s
+  AND id >= %(lowest_id)s AND id < %(below_id)s
 GROUP BY 1
 """
 
@@ -136,6 +137,8 @@ def load_month_states(
             "user_ids": list(user_ids),
             "begin": _instant(months.first),
             "end": _instant(month_after(months.last)),
+            "lowest_id": months.ids.lo,
+            "below_id": months.ids.hi,
             "run_id": run_id,
         },
     )

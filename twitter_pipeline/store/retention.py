@@ -4,19 +4,20 @@ from datetime import timedelta
 from typing import LiteralString
 
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.partitions import drop_old_calls
 
 BATCH = 5_000
 
 # A run that still works counts its calls when it closes, however old they are.
 DELETE_CALLS = """
 WITH old AS (
-    SELECT c.id FROM api_calls c
+    SELECT c.id, c.called_at FROM api_calls c
     WHERE c.called_at < now() - %(keep_s)s * interval '1 second'
       AND NOT EXISTS (SELECT FROM fetch_runs r WHERE r.id = c.fetch_run_id AND r.status = 'running')
     ORDER BY c.called_at
     LIMIT %(batch)s
 ), gone AS (
-    DELETE FROM api_calls c USING old WHERE c.id = old.id RETURNING 1
+    DELETE FROM api_calls c USING old WHERE c.id = old.id AND c.called_at = old.called_at RETURNING 1
 )
 SELECT count(*) FROM gone
 """
@@ -52,8 +53,11 @@ SELECT count(*) FROM gone
 
 
 def delete_old_calls(database: Database, *, keep: timedelta, batch: int = BATCH) -> int:
-    """Delete calls that are older than `keep`, but for those of runs that still work; return how many there were."""
-    return _delete_in_batches(database, DELETE_CALLS, keep, batch)
+    """Delete calls that are older than `keep`, but for those of runs that still work; return how many there were.
+
+    Whole months are dropped first, which takes no longer for many calls than for few.
+    """
+    return drop_old_calls(database, keep=keep) + _delete_in_batches(database, DELETE_CALLS, keep, batch)
 
 
 def delete_old_watch_runs(database: Database, *, keep: timedelta, batch: int = BATCH) -> int:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from twitter_pipeline.store.database import Database, fault_of
-from twitter_pipeline.store.timelines import INSERT, ROWS, columns_of
+from twitter_pipeline.store.timelines import AMONG_THESE, INSERT, ROWS, SENT_LATELY, columns_of
 from twitter_pipeline.x_api.parsing import Tweet
 
 LISTEN_LOCK = 7_305_811
@@ -39,6 +39,7 @@ WITH page AS ({ROWS}), account AS (
                WHERE t.last_read_at >= date_trunc('day', %(read_at)s::timestamptz, 'UTC')
            ) AS read_today
     FROM page JOIN tweets t USING (id)
+    WHERE {AMONG_THESE}
 ), stored AS (
 {INSERT.replace("FROM page", "FROM page WHERE EXISTS (SELECT FROM account)")}
     ON CONFLICT (id) DO UPDATE SET last_read_at = greatest(t.last_read_at, excluded.last_read_at)
@@ -51,7 +52,7 @@ WITH page AS ({ROWS}), account AS (
     SET result_count = result_count + %(unbilled)s,
         billed_posts = greatest(0, billed_posts + %(unbilled)s - before.read_today)
     FROM before
-    WHERE id = %(call_id)s
+    WHERE id = %(call_id)s AND {SENT_LATELY}
 ), tally AS (
     UPDATE fetch_run_accounts
     SET tweets_fetched = tweets_fetched + %(posts)s,

@@ -5,20 +5,26 @@ from datetime import datetime
 
 from twitter_pipeline.store.database import Database
 
-# LATERAL, so that each account is looked up in the index: EXISTS may read the whole table.
+# LATERAL, so that each account is looked up in the index: EXISTS may read the whole table. By id as well, so that only
+# the partitions of that time are: ids carry it, and a day more does no harm.
 ACTIVE_SINCE = """
 SELECT u.username
 FROM user_state s
 JOIN users u ON u.id = s.user_id
 CROSS JOIN LATERAL (
-    SELECT FROM tweets t WHERE t.author_id = s.user_id AND t.created_at >= %s LIMIT 1
+    SELECT FROM tweets t
+    WHERE t.author_id = s.user_id AND t.created_at >= %(since)s
+      AND t.id >= id_at(%(since)s::timestamptz - interval '1 day')
+    LIMIT 1
 ) AS any_tweet
 WHERE s.is_tracked AND u.availability = 'active' AND u.username IS NOT NULL
 ORDER BY s.user_id
 """
 
 STORED_SINCE = """
-SELECT id FROM tweets WHERE author_id = %s AND created_at >= %s AND deleted_seen_at IS NULL
+SELECT id FROM tweets
+WHERE author_id = %(user_id)s AND created_at >= %(since)s AND id >= id_at(%(since)s::timestamptz - interval '1 day')
+  AND deleted_seen_at IS NULL
 """
 
 # One that was read meanwhile is there.
@@ -34,7 +40,8 @@ UPDATE tweets t SET edit_history_ids = v.ids
 FROM (
     SELECT DISTINCT ON (version) version, n.edit_history_ids AS ids
     FROM tweets n CROSS JOIN LATERAL unnest(n.edit_history_ids) AS version
-    WHERE n.author_id = %(user_id)s AND n.created_at >= %(since)s AND n.edit_history_ids IS NOT NULL
+    WHERE n.author_id = %(user_id)s AND n.created_at >= %(since)s
+      AND n.id >= id_at(%(since)s::timestamptz - interval '1 day') AND n.edit_history_ids IS NOT NULL
     ORDER BY version, n.id DESC
 ) AS v
 WHERE t.id = v.version AND t.author_id = %(user_id)s
@@ -55,12 +62,12 @@ COUNT_DELETED = "SELECT count(*) FROM tweets WHERE deleted_seen_at >= %s"
 
 def load_active_since(database: Database, since: datetime) -> list[str]:
     """Return the names of tracked accounts of which tweets are stored that were written since an instant."""
-    return [username for (username,) in database.execute(ACTIVE_SINCE, (since,))]
+    return [username for (username,) in database.execute(ACTIVE_SINCE, {"since": since})]
 
 
 def load_stored_since(database: Database, user_id: int, since: datetime) -> list[int]:
     """Return an account's stored tweets that were written since an instant and are not marked as deleted."""
-    return [tweet_id for (tweet_id,) in database.execute(STORED_SINCE, (user_id, since))]
+    return [tweet_id for (tweet_id,) in database.execute(STORED_SINCE, {"user_id": user_id, "since": since})]
 
 
 def mark_deleted(database: Database, user_id: int, tweet_ids: Collection[int], *, at: datetime) -> int:

@@ -11,13 +11,16 @@ from twitter_pipeline.x_api.endpoints import Endpoint
 TABLES = ("tokens", "tokens_endpoint_rl", "api_calls", "users", "tweets", "user_state", "fetch_runs")
 
 # A table of a hundred million rows takes a minute to count, so only the first ten thousand are; beyond that the answer
-# is the planner's own: rows a page when it was last analysed, times the pages it has now.
+# is the planner's own: rows a page when it was last analysed, times the pages it has now, of each partition.
 COUNT: LiteralString = """
-SELECT '{table}', CASE WHEN counted < 10000 THEN counted ELSE greatest(
-    counted, (reltuples / nullif(relpages, 0) * (pg_relation_size(oid) / current_setting('block_size')::int))::bigint
-) END
-FROM (SELECT count(*) AS counted FROM (SELECT FROM {table} LIMIT 10000) AS few) AS counting, pg_class
-WHERE oid = '{table}'::regclass
+SELECT '{table}', CASE WHEN counted < 10000 THEN counted ELSE greatest(counted, (
+    SELECT sum(reltuples / nullif(relpages, 0) * (pg_relation_size(oid) / current_setting('block_size')::int))::bigint
+    FROM pg_class
+    WHERE relkind = 'r' AND (
+        oid = '{table}'::regclass OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = '{table}'::regclass)
+    )
+)) END
+FROM (SELECT count(*) AS counted FROM (SELECT FROM {table} LIMIT 10000) AS few) AS counting
 """
 
 COUNT_ALL: LiteralString = "UNION ALL".join([COUNT.replace("{table}", table) for table in TABLES])

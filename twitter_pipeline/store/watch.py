@@ -79,14 +79,18 @@ JOIN tokens t ON t.id = last_call.token_id
 WHERE last_call.outcome IN ('token_forbidden', 'resource_forbidden')
 """
 
-# What was first read since the last estimate; an hour earlier, for tweets that were read late.
+# What was first read since the last estimate; an hour earlier, for tweets that were read late. By id as well, so that
+# only the partitions of that time are looked at.
 NEWLY_READ = """
 SELECT t.author_id, date_trunc('hour', t.created_at, 'UTC'), count(*)
 FROM user_state s
 JOIN tweets t ON t.author_id = s.user_id
     AND t.created_at > coalesce(s.rate_known_at - interval '1 hour', %(remembered_from)s)
     AND (s.rate_known_at IS NULL OR t.first_read_at > s.rate_known_at)
-WHERE s.user_id = ANY (%(user_ids)s)
+WHERE s.user_id = ANY (%(user_ids)s) AND t.id >= (
+    SELECT id_at(min(coalesce(rate_known_at, %(remembered_from)s)) - interval '1 day')
+    FROM user_state WHERE user_id = ANY (%(user_ids)s)
+)
 GROUP BY 1, 2
 """
 

@@ -137,10 +137,10 @@ _LEASE_WITHIN_IN_ONE_LINE = " ".join(LEASE_WITHIN.split())
 """As SETTLE below."""
 
 # Settling twice changes nothing: the second time the call has an outcome. The row of the call is inserted where a crash
-# of the server lost it, unless it lost the number too and another call has it now. Headers count by X's own epoch: a
-# later epoch is a new window, the same one can only shrink, an earlier one is a late answer about a window that is
-# gone. So is the same one, when the window has been closed since the call was sent. reset_at is X's reset less X's
-# clock, from now on: at most a second late (X's clock comes in whole seconds) and never early. An answer without
+# of the server lost it; if another call has its number by then, the time tells them apart. Headers count by X's own
+# epoch: a later epoch is a new window, the same one can only shrink, an earlier one is a late answer about a window
+# that is gone. So is the same one, when the window has been closed since the call was sent. reset_at is X's reset less
+# X's clock, from now on: at most a second late (X's clock comes in whole seconds) and never early. An answer without
 # headers, as a time-out or a 5xx, may have been counted all the same.
 SETTLE = """
 WITH clock AS (
@@ -167,13 +167,13 @@ WITH clock AS (
            %(result_count)s, %(billed_posts)s, %(billed_users)s, %(duration_ms)s, %(transaction_id)s, %(error)s,
            %(reserved_posts)s::int, %(reserved_users)s::int
     FROM said
-    ON CONFLICT (id) DO UPDATE
+    ON CONFLICT (id, called_at) DO UPDATE
     SET status_code = excluded.status_code, outcome = excluded.outcome, rl_limit = excluded.rl_limit,
         rl_remaining = excluded.rl_remaining, rl_reset_at = excluded.rl_reset_at,
         result_count = excluded.result_count, billed_posts = excluded.billed_posts,
         billed_users = excluded.billed_users, duration_ms = excluded.duration_ms,
         transaction_id = excluded.transaction_id, error = excluded.error
-    WHERE c.outcome IS NULL AND c.called_at = excluded.called_at
+    WHERE c.outcome IS NULL
     RETURNING c.called_at
 )
 UPDATE tokens_endpoint_rl w

@@ -11,7 +11,7 @@ from twitter_pipeline.store.tokens import load_tokens, save_token_status
 from twitter_pipeline.words import TokenStatus
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
 
-HOLES, COUNTS, SEEN, TOKENS = (check.name for check in CHECKS)
+HOLES, COUNTS, SEEN, TOKENS, PARTITIONS = (check.name for check in CHECKS)
 PROMISE = "stored_within_the_promise"
 
 
@@ -75,18 +75,40 @@ def test_all_checks_are_green_after_an_ordinary_fetch_and_a_poll(make_workshop: 
     workshop = healthy(make_workshop)
     found = checked(workshop)
 
-    assert found.keys() == {HOLES, COUNTS, SEEN, TOKENS, PROMISE}
+    assert found.keys() == {HOLES, COUNTS, SEEN, TOKENS, PARTITIONS, PROMISE}
     assert red(found) == {}
     assert {name: each.description for name, each in found.items() if name != PROMISE} == {
         HOLES: "No hole older than a day inside the history of 3 tracked accounts",
         COUNTS: "X counts no more than is stored of 2 accounts that were fetched in full, but for deletions",
         SEEN: "All of 3 tracked accounts were looked at in the last 7.0 h",
         TOKENS: "All of 2 tokens are fit for use",
+        PARTITIONS: "2 or more partitions lie ahead of each table",
     }
 
 
 def test_an_empty_database_has_nothing_to_complain_of(make_workshop: MakeWorkshop) -> None:
     assert red(checked(make_workshop([]))) == {}
+
+
+def test_a_month_without_a_partition_to_come_is_told_until_the_daily_run_makes_it(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([])
+    rows = workshop.database.execute(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'api_calls'::regclass ORDER BY 1"
+    )
+    with workshop.database.connection() as connection:
+        for (name,) in rows[2:-1]:
+            connection.execute(f"DROP TABLE {name}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+    late = checked(workshop)
+    with dg.DagsterInstance.get() as instance:
+        assert defs.resolve_job_def("prune").execute_in_process(instance=instance).success
+
+    assert red(late) == {PARTITIONS: dg.AssetCheckSeverity.WARN}
+    assert to_mend(late[PARTITIONS])[0] == {
+        "table": "api_calls",
+        "partitions ahead": 1,
+        "what to do": "turn on the schedule prune_old_rows; now: twitter-pipeline db upgrade",
+    }
+    assert red(checked(workshop)) == {}
 
 
 def test_a_hole_inside_a_history_is_red_after_a_day(make_workshop: MakeWorkshop) -> None:
@@ -176,7 +198,8 @@ def test_a_watch_that_is_later_than_promised_is_red(
 ) -> None:
     workshop = healthy(make_workshop)
     workshop.database.execute(
-        "UPDATE tweets SET created_at = now() - interval '1 hour', first_read_run_id = NULL WHERE id = %s",
+        "UPDATE tweets SET id = id_at(now() - interval '1 hour'), created_at = now() - interval '1 hour',"
+        " first_read_run_id = NULL WHERE id = %s",
         [workshop.stored("alpha")[0]],
     )
     workshop.database.execute("UPDATE user_state SET tracked_since = now() - interval '1 day'")
@@ -229,7 +252,7 @@ def test_a_person_can_make_each_check_by_hand(make_workshop: MakeWorkshop) -> No
 
     assert result.success
     found = {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
-    assert found == {HOLES: False, COUNTS: False, SEEN: True, TOKENS: True, PROMISE: True}
+    assert found == {HOLES: False, COUNTS: False, SEEN: True, TOKENS: True, PARTITIONS: True, PROMISE: True}
 
 
 def test_a_table_names_at_most_fifty() -> None:

@@ -1,7 +1,7 @@
 """How soon tweets of tracked accounts were stored: which count, and what is made of them."""
 
 from dataclasses import astuple
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,13 +10,14 @@ from twitter_pipeline.delays import NO_DELAYS, Delays
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.delays import BY_ACCOUNT, OVER_ALL, load_delays, load_delays_by_account, load_slowest
 
+NOW = datetime.now(UTC)
 PROMISE = timedelta(seconds=900)
 
 # Times are seconds before now.
 ADD = """
 INSERT INTO tweets (id, author_id, created_at, kind, text, first_read_at, first_read_run_id, raw)
-VALUES (%(id)s, %(author_id)s, now() - %(ago)s * interval '1 s', 'original', '',
-        now() - (%(ago)s - %(delay)s) * interval '1 s', %(run_id)s, '{}')
+VALUES (id_at(now() - %(ago)s * interval '1 s') + %(id)s, %(author_id)s, now() - %(ago)s * interval '1 s', 'original',
+        '', now() - (%(ago)s - %(delay)s) * interval '1 s', %(run_id)s, '{}')
 """
 
 
@@ -122,14 +123,15 @@ def test_many_accounts_are_looked_up_one_by_one_in_the_index(database: Database)
     )
     database.execute(
         "INSERT INTO tweets (id, author_id, created_at, kind, text, first_read_at, raw)"
-        " SELECT n, n %% 2000 + 1, now() - n * interval '1 minute', 'original', '', now(), '{}'"
-        " FROM generate_series(1, 60000) n"
+        " SELECT id_at(at), n %% 2000 + 1, at, 'original', '', now(), '{}'"
+        " FROM generate_series(1, 60000) n, LATERAL (SELECT now() - n * interval '1 minute' AS at) AS w"
     )
     database.execute("ANALYZE")
     values: dict[str, Any] = {"promise_s": 900.0, "user_ids": None}
     for statement in (OVER_ALL, BY_ACCOUNT):
         plan = "\n".join(line for (line,) in database.execute("EXPLAIN " + statement, values))
 
-        assert "tweets_author_created_at" in plan
-        assert "Seq Scan on tweets" not in plan
+        assert f"tweets_{NOW.year}_author_id_created_at_idx" in plan
+        assert f"Seq Scan on tweets_{NOW.year} " not in plan
+        assert f"tweets_{NOW.year - 2}" not in plan
     assert load_delays(database, promise=PROMISE).tweets == 24 * 60 - 1
