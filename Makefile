@@ -10,8 +10,8 @@ STAMP := $(VENV)/.installed
 # Tests and tools may be told more: make test ARGS="-k coverage"
 ARGS :=
 
-# How many tests run side by side.
-WORKERS := 2
+# How many tests run side by side: more than two cores, since many a test waits for others.
+WORKERS := 3
 
 # Which Python makes the .venv; the first of these that is new enough unless given: make setup PYTHON=/opt/python3.12
 PYTHON :=
@@ -28,11 +28,12 @@ help:
 	@echo 'make lint    formatting, lint, types, schema against models, what Dagster loads'
 	@echo 'make check   make lint, then make test'
 	@echo 'make bench   the benchmarks'
-	@echo 'make browser look at the UI in headless Chromium, where one is installed'
+	@echo 'make browser look at the UI in headless Chromium, which is a part of make test where one is installed'
 	@echo 'make screenshots  renew the pictures in docs/images from the sandbox; needs Chromium'
 	@echo 'make setup   install into .venv, nothing else'
 	@echo 'make format  put the code into its format'
-	@echo 'make lock    choose new versions of the dependencies: requirements.lock from pyproject.toml'
+	@echo 'make lock    choose new versions of the dependencies: requirements.lock from pyproject.toml, and of these'
+	@echo '             those of the image'
 	@echo 'make clean   stop what runs, remove .venv, .local and caches'
 
 setup: $(STAMP)
@@ -65,13 +66,13 @@ up: $(STAMP)
 	@exec $(BIN)/twitter-pipeline up $(if $(LISTEN),--listen) $(ARGS)
 
 test: $(STAMP)
-	@exec $(BIN)/pytest -n $(WORKERS) $(ARGS)
+	@exec $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 bench: $(STAMP)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 browser: $(STAMP)
-	@exec env BROWSER_TESTS=1 $(BIN)/pytest twitter_pipeline_tests/browser $(ARGS)
+	@exec $(BIN)/pytest twitter_pipeline_tests/browser $(ARGS)
 
 screenshots: $(STAMP)
 	@exec $(BIN)/python -m twitter_pipeline_tests.browser.screenshots
@@ -94,6 +95,9 @@ lock: $(STAMP)
 	@$(BIN)/python -m pip install -q uv
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --all-extras \
 	    --no-annotate --no-header --no-strip-extras --upgrade $(ARGS) pyproject.toml -o requirements.lock
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.12 --generate-hashes --extra workers \
+	    --no-annotate --no-header --no-strip-extras -c requirements.lock pyproject.toml deploy/requirements.in \
+	    -o deploy/requirements.lock
 
 clean:
 	@if [ -d .local ] && [ -x $(BIN)/python ]; then $(BIN)/python -m twitter_pipeline.local.stop .local; fi

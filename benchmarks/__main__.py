@@ -5,7 +5,21 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import backfills, calls, days, delays, exchange, growth, limits, load, overhead, polls, share, watching
+from benchmarks import (
+    backfills,
+    calls,
+    days,
+    delays,
+    exchange,
+    growth,
+    limits,
+    load,
+    overhead,
+    polls,
+    share,
+    watching,
+    workers,
+)
 from benchmarks.place import Place, Unusable, benchmark_place
 from benchmarks.printing import machine
 
@@ -18,7 +32,7 @@ def main() -> int:
         "load": lambda place: load.run(place, accounts=options.accounts),
         "overhead": overhead.run,
         "limits": limits.run,
-        "growth": growth.run,
+        "growth": lambda place: growth.run(place, millions=options.millions),
         "watching": watching.run,
         "polls": polls.run,
         "delays": delays.run,
@@ -26,6 +40,7 @@ def main() -> int:
         "backfills": backfills.run,
         "exchange": exchange.run,
         "share": share.run,
+        "workers": workers.run,
     }
     chosen = [options.name] if options.name else list(all_of_them)
     print(machine(), flush=True)
@@ -69,10 +84,14 @@ def _parser() -> argparse.ArgumentParser:
             "backfills",
             "exchange",
             "share",
+            "workers",
         ),
         help="default: all of them",
     )
     parser.add_argument("--accounts", type=int, default=100, metavar="N", help="load: accounts of 3,200 tweets")
+    parser.add_argument(
+        "--millions", type=int, default=5, metavar="N", help="growth: million tweets in the large table"
+    )
     return parser
 
 

@@ -5,8 +5,12 @@ import dagster as dg
 from twitter_pipeline.orchestration.alerts import alerts_sensor
 from twitter_pipeline.orchestration.backfills import tracked_accounts_sensor, tweets_by_account, tweets_by_month
 from twitter_pipeline.orchestration.checks import asset_checks, checks_sensor
+from twitter_pipeline.orchestration.costs_page import costs, show_costs
 from twitter_pipeline.orchestration.estimates import estimate_fetch
+from twitter_pipeline.orchestration.executors import chosen_executor
 from twitter_pipeline.orchestration.fetch import fetch_tweets
+from twitter_pipeline.orchestration.logs import console
+from twitter_pipeline.orchestration.outputs import EventLogOutputsResource
 from twitter_pipeline.orchestration.rechecks import check_accounts, check_accounts_weekly
 from twitter_pipeline.orchestration.resources import DatabaseResource, XApiResource
 from twitter_pipeline.orchestration.retention import prune, prune_old_rows
@@ -20,9 +24,9 @@ from twitter_pipeline.orchestration.watch import poll_tracked_users, tracked_use
 _database = DatabaseResource()
 
 defs = dg.Definitions(
-    jobs=[fetch_tweets, estimate_fetch, poll_tracked_users, sweep_day, check_accounts, prune, show_tokens],
+    jobs=[fetch_tweets, estimate_fetch, poll_tracked_users, sweep_day, check_accounts, prune, show_tokens, show_costs],
     schedules=[sweep_before_midnight, check_accounts_weekly, prune_old_rows],
-    assets=[*TABLES, tweets_by_month, tweets_by_account],
+    assets=[*TABLES, costs, tweets_by_month, tweets_by_account],
     asset_checks=asset_checks,
     sensors=[
         tracked_users_sensor,
@@ -35,6 +39,11 @@ defs = dg.Definitions(
         close_cancelled_runs,
         reconcile_runs,
     ],
-    resources={"database": _database, "x_api": XApiResource(database=_database)},
-    executor=dg.in_process_executor,
+    resources={
+        "database": _database,
+        "x_api": XApiResource(database=_database),
+        "io_manager": EventLogOutputsResource(),
+    },
+    executor=chosen_executor,
+    loggers={"console": console},
 )

@@ -157,7 +157,8 @@ class HistoryFetcher:
             return Ending(AccountOutcome.FAILED, str(error), cause=HoleCause.FAULT)
         except Exception as error:
             # Whatever goes wrong with one account must not stop the others; the log has the traceback.
-            logger.exception("Fetching @%s failed", account.request.username)
+            name = account.request.username
+            logger.exception("Fetching @%s failed", name, extra={"account": name})
             reason = f"{type(error).__name__}: {one_line(first_line(error))}"
             return Ending(AccountOutcome.FAILED, reason, cause=HoleCause.FAULT)
 
@@ -260,7 +261,8 @@ class HistoryFetcher:
     def _wait_for_another_run(self, account: Account) -> None:
         if account.user_id not in self._told_to_wait:
             self._told_to_wait.add(account.user_id)
-            logger.info("@%s waits for another run that is fetching the same tweets", account.request.username)
+            name = account.request.username
+            logger.info("@%s waits for another run that is fetching the same tweets", name, extra={"account": name})
         self._stop.wait(OTHER_RUN_PAUSE_S)
 
     def _judge_and_save(

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, cast
 
@@ -15,8 +16,11 @@ from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import (
     BEAT,
+    HOLD_STEP,
     LOCK_AGAIN,
+    NOTICE_DEATH_SOON,
     OPEN,
+    STEP_LOCK,
     VANISHED,
     close_run,
     free_windows_of_the_dead,
@@ -36,7 +40,7 @@ class OpenRun:
 
     The connection holds the run's lock, which the server frees when the process dies, so a killed run is known at
     once. The thread beats every two seconds: it tells what the run waits for, and takes the lock again after an outage.
-    Leaving the context does not close the run: other processes may still work on it.
+    Leaving the context does not close the run: other processes may still work on it, which `is_shared` says of a run.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class OpenRun:
         kind: FetchKind,
         requests: Sequence[FetchRequest],
         waiting: Callable[[], Waiting | None] = lambda: None,
+        is_shared: bool = False,
     ) -> None:
         self._database = database
+        self._is_shared = is_shared
         self._params = open_params(dagster_run_id, kind, requests)
         self._waiting = waiting
         self._ended = threading.Event()
@@ -67,10 +73,7 @@ class OpenRun:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        if self._connection is not None:
-            # The lock belongs to the session, so the connection must not go back into the pool with it.
-            self._connection.invalidate()
-            self._connection.close()
+        self._drop_connection()
 
     def close(
         self,
@@ -85,6 +88,7 @@ class OpenRun:
 
     def _take_lock(self) -> int:
         self._connection = self._database.engine.connect()
+        self._driver().execute(NOTICE_DEATH_SOON)
         # A run without a Dagster run id cannot be found by it: opened again, it would be another run.
         statement, params = (LOCK_AGAIN, {**self._params, "run_id": self.id}) if self.id else (OPEN, self._params)
         row = self._driver().execute(statement, params, binary=True).fetchone()
@@ -115,11 +119,37 @@ class OpenRun:
                 "waiting_for": waiting.endpoint.value if waiting else None,
                 "waiting_until": waiting.until if waiting else None,
                 "vanished": VANISHED,
+                "is_shared": self._is_shared,
             },
         )
 
     def _drop_connection(self) -> None:
+        """Give up the lock: it belongs to the session, so the connection must not go back into the pool with it."""
         if self._connection is not None:
             self._connection.invalidate()
             self._connection.close()
             self._connection = None
+
+
+@contextmanager
+def own_session(database: Database) -> Generator[psycopg.Connection]:
+    """Give a connection for locks of the session; they are given up with it, also when the machine is switched off."""
+    with database.engine.connect() as connection:
+        driver = cast("psycopg.Connection", connection.connection.driver_connection)
+        try:
+            driver.execute(NOTICE_DEATH_SOON)
+            yield driver
+        finally:
+            # It must not go back into the pool with the locks.
+            connection.invalidate()
+
+
+@contextmanager
+def step_alone(database: Database, dagster_run_id: str, step_key: str) -> Generator[None]:
+    """Wait until no other process works on a step, and keep others from it while the context lasts.
+
+    A broker may hand a step to a second worker while the first still works on it; if that dies, the second gets on.
+    """
+    with own_session(database) as session:
+        session.execute(HOLD_STEP, {"lock": STEP_LOCK, "step": f"{dagster_run_id} {step_key}"})
+        yield

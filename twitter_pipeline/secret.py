@@ -43,3 +43,9 @@ class WebhookUrl(Secret):
     """The address that alerts are posted to: whoever knows it can post there."""
 
     __slots__ = ()
+
+
+class BrokerUrl(Secret):
+    """The address of the broker of workers, which may hold a password."""
+
+    __slots__ = ()

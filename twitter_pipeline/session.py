@@ -1,6 +1,7 @@
 """One run: resolve the names, fetch the accounts, close the run, whatever happens.
 
-One process leads it. A large run is fetched by worker processes, a small one by threads of the leading process.
+One process leads it. A large run is fetched by worker processes, a small one by threads of the leading process. Where
+a broker hands the steps to workers, each step is a process of its own that joins the run, which another leads.
 """
 
 import logging
@@ -38,6 +39,7 @@ from twitter_pipeline.store.runs import (
     save_accounts,
 )
 from twitter_pipeline.store.timelines import count_stored
+from twitter_pipeline.store.tokens import find_fit_tokens
 from twitter_pipeline.tokens import TokenPool, Waiting
 from twitter_pipeline.words import AccountOutcome, FetchKind, HoleCause, RunStatus
 from twitter_pipeline.workers.fetcher import Fetcher, WorkerFetcher, divide_threads
@@ -59,11 +61,44 @@ class Dealt:
     not_looked_up: list[FetchRequest]
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """How a run broke off: as what it is closed, what is said of it, and why accounts are missing.
+
+    `status` None judges by the accounts.
+    """
+
+    status: RunStatus | None
+    error: str | None
+    cause: HoleCause
+
+
+AS_ITS_ACCOUNTS = Broken(None, None, HoleCause.INTERRUPTED)
+CANCELLED = Broken(RunStatus.CANCELLED, STOPPED, HoleCause.INTERRUPTED)
+
+_ENDINGS = {
+    NoTokenAvailable.__name__: (RunStatus.FAILED, HoleCause.CAPPED),
+    BudgetReached.__name__: (RunStatus.PARTIAL, HoleCause.BUDGET),
+    NotConfirmed.__name__: (RunStatus.FAILED, HoleCause.NOT_ASKED),
+}
+
+
+def how_it_broke(name: str, text: str) -> Broken:
+    """Judge a run by the error that broke a step: the name of its class, as other processes tell it, and its text."""
+    if name == Interrupted.__name__:
+        return CANCELLED
+    if name in _ENDINGS:
+        status, cause = _ENDINGS[name]
+        return Broken(status, text, cause)
+    return Broken(RunStatus.FAILED, f"{name}: {text}", HoleCause.FAULT)
+
+
 class FetchSession:
     """Everything that the steps of a run share in one process. Use it as a context.
 
-    Leaving the context ends all work and closes the run: as cancelled when it was interrupted, as failed when a step
-    broke, else as its accounts came out. What would cost much is fetched only when it is `confirmed`.
+    Leaving the context ends all work and, if it `leads` the run, closes it: as cancelled when it was interrupted, as
+    failed when a step broke, else as its accounts came out. What would cost much is fetched only when it is
+    `confirmed`.
     """
 
     def __init__(
@@ -75,14 +110,17 @@ class FetchSession:
         dagster_run_id: str | None = None,
         kind: FetchKind = FetchKind.HISTORY,
         confirmed: bool = False,
+        leads: bool = True,
     ) -> None:
         self._settings = settings
         self._database = database
         self._requests = requests
         self._kind = kind
         self._confirmed = confirmed
+        self._leads = leads
         self._stop = threading.Event()
-        self._broken: tuple[RunStatus, str, HoleCause] | None = None
+        self._handed_over = False
+        self._broken: Broken | None = None
         self._resources = ExitStack()
         self._client = XApiClient(settings.api_url, max_connections=settings.concurrency)
         self._share = settings.backfill_share if kind is FetchKind.BACKFILL else 1.0
@@ -98,14 +136,20 @@ class FetchSession:
         self._api = XApi(self._client, pool, stop=self._stop)
         self._waiting: Callable[[], Waiting | None] = lambda: pool.waiting
         self._run = OpenRun(
-            database, dagster_run_id=dagster_run_id, kind=kind, requests=requests, waiting=lambda: self._waiting()
+            database,
+            dagster_run_id=dagster_run_id,
+            kind=kind,
+            requests=requests,
+            waiting=lambda: self._waiting(),
+            is_shared=not leads,
         )
         self._fetcher: Fetcher | None = None
 
     def __enter__(self) -> Self:
         self._resources.enter_context(self._client)
         self._resources.enter_context(self._run)
-        self._resources.callback(self._close_run)
+        if self._leads:
+            self._resources.callback(self._close_run)
         return self
 
     def __exit__(
@@ -119,14 +163,23 @@ class FetchSession:
         return self._requests
 
     @property
-    def is_made_up(self) -> bool:
-        """Whether the tweets come from the sandbox."""
-        return self._settings.uses_sandbox
-
-    @property
     def was_interrupted(self) -> bool:
         """Whether a signal, or Dagster, asked the run to stop while it worked."""
-        return self._broken is not None and self._broken[0] is RunStatus.CANCELLED
+        return self._broken is not None and self._broken.status is RunStatus.CANCELLED
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether this process was asked to leave its work to another."""
+        return self._handed_over
+
+    def stop(self, *, handing_over: bool = False) -> None:
+        """Have all work end at the next page, with Interrupted; what is under way is stored."""
+        self._handed_over = self._handed_over or handing_over
+        self._stop.set()
+
+    def others_have_tokens(self) -> bool:
+        """Whether another worker that lives has a token that is fit for use; where no worker is, nobody has."""
+        return not self._leads and find_fit_tokens(self._database, self._settings.bearer_tokens).elsewhere
 
     def resolve(self) -> Dealt:
         """Resolve the request's names and deal the accounts to batches; those that cannot be had are recorded.
@@ -142,10 +195,11 @@ class FetchSession:
             accounts = self._with_news(resolution.accounts)
             pages = self._expected_pages(accounts)
             batches = self._deal(accounts, pages)
-            fetcher = self._fetcher_for(accounts, pages)
-            for batch in batches:
-                # All batches are worked on from now on, side by side: a later step finds its accounts under way.
-                fetcher.start(batch)
+            if self._leads:
+                fetcher = self._fetcher_for(accounts, pages)
+                for batch in batches:
+                    # All batches are worked on from now on, side by side: a later step finds its accounts under way.
+                    fetcher.start(batch)
         not_looked_up = [absence.request for absence in resolution.absences if absence.availability is None]
         return Dealt(batches, not_looked_up)
 
@@ -162,9 +216,16 @@ class FetchSession:
             tried = {report.username for report in self._reports_of(not_looked_up)}
             again = [request for request in not_looked_up if request.username not in tried]
             found = self._resolve(again).accounts if again else []
-            wanted = [*accounts, *found]
+            wanted = self._unfinished([*accounts, *found])
             self._fetcher_for(wanted, self._expected_pages(wanted)).fetch(wanted)
         return self._reports_of([*(account.request for account in accounts), *not_looked_up])
+
+    def _unfinished(self, accounts: Sequence[Account]) -> Sequence[Account]:
+        """Leave out what a process finished that had this step before, and died or handed it over."""
+        if self._leads:
+            return accounts
+        done = {each.username for each in self._reports_of([each.request for each in accounts]) if each.is_finished}
+        return [account for account in accounts if account.request.username not in done]
 
     def fetch_all(self) -> None:
         """Resolve the request's names and fetch all accounts, where nobody deals with the batches one by one."""
@@ -205,6 +266,8 @@ class FetchSession:
         return self._fetcher
 
     def _choose_fetcher(self, accounts: Sequence[Account], pages: Sequence[int]) -> Fetcher:
+        if not self._leads:
+            return self._history_fetcher()  # other cores, and machines, have steps of their own
         divide = partial(divide_threads, self._settings.concurrency, accounts=len(accounts))
         # What is stored is counted only where it can matter.
         threads = divide(pages=sum(pages)) and divide(pages=self._missing_pages(accounts, pages))
@@ -304,8 +367,8 @@ class FetchSession:
         )
 
     def _close_run(self) -> None:
-        status, error, cause = self._broken or (None, None, HoleCause.INTERRUPTED)
-        self._run.close(status=status, error=error, cause=cause, prices=self._settings.prices)
+        broken = self._broken or AS_ITS_ACCOUNTS
+        self._run.close(status=broken.status, error=broken.error, cause=broken.cause, prices=self._settings.prices)
 
     @contextmanager
     def _noting_what_breaks(self) -> Generator[None]:
@@ -316,22 +379,9 @@ class FetchSession:
         try:
             yield
         except BaseException as error:
-            self._broken = self._broken or _how_it_broke(error)
+            # What is no Exception is Ctrl-C, or Dagster's own interruption of the step.
+            of_a_fault = isinstance(error, Exception)
+            self._broken = self._broken or (how_it_broke(type(error).__name__, str(error)) if of_a_fault else CANCELLED)
             if not isinstance(error, NoTokenAvailable | BudgetReached):
                 self._stop.set()
             raise
-
-
-def _how_it_broke(error: BaseException) -> tuple[RunStatus, str, HoleCause]:
-    match error:
-        case NoTokenAvailable():
-            return RunStatus.FAILED, str(error), HoleCause.CAPPED
-        case BudgetReached():
-            return RunStatus.PARTIAL, str(error), HoleCause.BUDGET
-        case NotConfirmed():
-            return RunStatus.FAILED, str(error), HoleCause.NOT_ASKED
-        case Exception() if not isinstance(error, Interrupted):
-            return RunStatus.FAILED, f"{type(error).__name__}: {error}", HoleCause.FAULT
-        case _:
-            # Interrupted, Ctrl-C, or Dagster's own interruption of the step.
-            return RunStatus.CANCELLED, STOPPED, HoleCause.INTERRUPTED

@@ -19,13 +19,14 @@ from twitter_pipeline.budgets import Budgets, Limit
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.hosts import is_loopback
 from twitter_pipeline.prices import Prices
-from twitter_pipeline.secret import BearerToken, WebhookUrl
+from twitter_pipeline.secret import BearerToken, BrokerUrl, WebhookUrl
 from twitter_pipeline.stream_rules import RuleLimits
 
 logger = logging.getLogger(__name__)
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 BEARER_PREFIX = "TWITTER_BEARER_"
+LOG_FORMAT = "TWITTER_LOG_FORMAT"
 
 SANDBOX_PREFIX = f"{BEARER_PREFIX}SANDBOX_"
 """How the tokens of the local sandbox API are named."""
@@ -40,7 +41,24 @@ _DECIMAL = re.compile(r"[0-9](\.[0-9]{1,17})?")
 # Who can write it can have the tokens sent to an address of theirs.
 _OPEN_TO_OTHERS = stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH
 
+_BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
+
 T = TypeVar("T")
+W = TypeVar("W", bound=StrEnum)
+
+
+class LogFormat(StrEnum):
+    """How a line of a log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Executor(StrEnum):
+    """Where the steps of requests and backfills are worked on."""
+
+    IN_PROCESS = "in_process"
+    CELERY = "celery"
 
 
 class Detection(StrEnum):
@@ -84,6 +102,10 @@ class Settings:
     budgets: Budgets = field(default_factory=Budgets)
     confirm_usd: Decimal = Decimal(20)
     alert_webhook: WebhookUrl | None = None
+    executor: Executor = Executor.IN_PROCESS
+    broker_url: BrokerUrl | None = None
+    worker_lost_after: timedelta = timedelta(seconds=60)
+    log_format: LogFormat = LogFormat.TEXT
 
     @property
     def uses_sandbox(self) -> bool:
@@ -122,7 +144,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
             "TWITTER_ARCHIVE_QUERY_CHARACTERS", _whole(20, 4096), defaults.archive_query_characters
         ),
         archive_page_size=reader.read("TWITTER_ARCHIVE_PAGE_SIZE", _whole(10, 500), defaults.archive_page_size),
-        watch_detection=reader.read("TWITTER_WATCH_DETECTION", _detection, defaults.watch_detection),
+        watch_detection=reader.read("TWITTER_WATCH_DETECTION", _one_of(Detection), defaults.watch_detection),
         search_query_characters=reader.read(
             "TWITTER_SEARCH_QUERY_CHARACTERS", _whole(20, 4096), defaults.search_query_characters
         ),
@@ -155,6 +177,10 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         confirm_usd=reader.read("TWITTER_CONFIRM_USD", _dollars, defaults.confirm_usd),
         # Never refused by its conversion, whose error would show it.
         alert_webhook=reader.read("TWITTER_ALERT_WEBHOOK", WebhookUrl, None),
+        executor=reader.read("TWITTER_EXECUTOR", _one_of(Executor), defaults.executor),
+        broker_url=reader.read("TWITTER_BROKER_URL", BrokerUrl, None),
+        worker_lost_after=timedelta(seconds=reader.read("TWITTER_WORKER_LOST_SECONDS", _whole(5, 3600), 60)),
+        log_format=reader.read(LOG_FORMAT, _one_of(LogFormat), defaults.log_format),
     )
     if settings.watch_shortest > settings.watch_longest:
         raise ConfigurationError("TWITTER_WATCH_SHORTEST_SECONDS is more than TWITTER_WATCH_LONGEST_SECONDS")
@@ -162,7 +188,19 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         raise ConfigurationError(
             "TWITTER_ALERT_WEBHOOK is no address to post to; expected https://, or http:// on this machine"
         )
+    if settings.broker_url is not None and not _names_redis(settings.broker_url):
+        raise ConfigurationError("TWITTER_BROKER_URL is no address of Redis; expected redis://host:6379/0")
     return settings
+
+
+def load_log_format(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / ".env") -> LogFormat:
+    """Read how to log, which has to be known before anything is told, also that another setting is wrong."""
+    try:
+        variables = _Variables({**_parse_env_file(env_file), **environ})
+        return _Reader(variables).read(LOG_FORMAT, _one_of(LogFormat), LogFormat.TEXT)
+    except ConfigurationError:
+        # Whoever reads all settings tells of it.
+        return LogFormat.TEXT
 
 
 def bearer_keys(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / ".env") -> list[str]:
@@ -225,6 +263,10 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "TWITTER_BILLING_DAY": str(settings.budgets.billing_day),
         "TWITTER_CONFIRM_USD": str(settings.confirm_usd),
         "TWITTER_ALERT_WEBHOOK": "" if settings.alert_webhook is None else settings.alert_webhook.reveal(),
+        "TWITTER_EXECUTOR": settings.executor.value,
+        "TWITTER_BROKER_URL": "" if settings.broker_url is None else settings.broker_url.reveal(),
+        "TWITTER_WORKER_LOST_SECONDS": f"{settings.worker_lost_after / timedelta(seconds=1):g}",
+        LOG_FORMAT: settings.log_format.value,
     }
 
 
@@ -294,11 +336,14 @@ def _folder(text: str) -> Path:
         raise ValueError("the path of a folder") from None
 
 
-def _detection(text: str) -> Detection:
-    try:
-        return Detection(text)
-    except ValueError:
-        raise ValueError(" or ".join(Detection)) from None
+def _one_of(words: type[W]) -> Callable[[str], W]:
+    def convert(text: str) -> W:
+        try:
+            return words(text)
+        except ValueError:
+            raise ValueError(" or ".join(words)) from None
+
+    return convert
 
 
 def _money(text: str) -> Decimal:
@@ -331,6 +376,15 @@ def _is_fit_to_post_to(webhook: WebhookUrl) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
 
 
+def _names_redis(broker: BrokerUrl) -> bool:
+    try:
+        parts = urlsplit(broker.reveal())
+        where, _ = parts.path if parts.scheme == "redis+socket" else parts.hostname, parts.port
+    except ValueError:  # a bracket or a port that is none
+        return False
+    return parts.scheme in _BROKER_SCHEMES and bool(where) and _SENDABLE.fullmatch(broker.reveal()) is not None
+
+
 def _bearer_tokens(variables: _Variables) -> dict[str, BearerToken]:
     tokens = {
         name: BearerToken(value.strip())
@@ -353,10 +407,14 @@ def _bearer_tokens(variables: _Variables) -> dict[str, BearerToken]:
 
 
 def _read_env_file(path: Path) -> _Variables:
+    if path.is_file() and path.stat().st_mode & _OPEN_TO_OTHERS:
+        _warn_once_of_loose_permissions(path)
+    return _parse_env_file(path)
+
+
+def _parse_env_file(path: Path) -> _Variables:
     if not path.is_file():
         return _Variables()
-    if path.stat().st_mode & _OPEN_TO_OTHERS:
-        _warn_once_of_loose_permissions(path)
     try:
         # With or without the byte order mark that some editors of Windows write.
         with path.open(encoding="utf-8-sig") as file:

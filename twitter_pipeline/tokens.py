@@ -222,17 +222,18 @@ class TokenPool:
         self._worked.add((lease.endpoint, lease.env_key))
         if lease.was_capped:
             save_token_status(self._database, lease.token_id, TokenStatus.ACTIVE)
-            logger.info("Token %s works again", lease.env_key)
+            logger.info("Token %s works again", lease.env_key, extra=_details(lease))
 
     def reject(self, lease: Lease, error: ApiError) -> None:
         """Take a token out of use, or off the endpoint, for what its answer says; other errors say nothing of it."""
         if self._concerns_endpoint(lease, error):
             self._closed[lease.endpoint, lease.env_key] = Closed(datetime.now(UTC), str(error))
-            logger.warning("Token %s is of no use for %s: %s", lease.env_key, lease.endpoint, error)
+            text = "Token %s is of no use for %s: %s"
+            logger.warning(text, lease.env_key, lease.endpoint, error, extra=_details(lease))
         elif (retirement := retire(error, now=datetime.now(UTC))) is not None:
             status, until = retirement
             save_token_status(self._database, lease.token_id, status, reason=str(error), until=until)
-            logger.warning("Token %s is %s: %s", lease.env_key, status, error)
+            logger.warning("Token %s is %s: %s", lease.env_key, status, error, extra=_details(lease))
         else:
             return
         self._wake(len(self._waiting) + 1)
@@ -307,7 +308,8 @@ class TokenPool:
                 return
             self._announced = {waiting}
         names = ", ".join(window.env_key for window in windows if window.usable)
-        logger.info(text, waiting.endpoint, f"{waiting.until:%H:%M:%S} UTC", names)
+        until = f"{waiting.until:%H:%M:%S} UTC"
+        logger.info(text, waiting.endpoint, until, names, extra={"endpoint": waiting.endpoint.value})
 
     def _no_token(self, endpoint: Endpoint) -> NoTokenAvailable:
         states = "\n".join(
@@ -352,3 +354,8 @@ def soonest_reset(windows: list[WindowState]) -> datetime | None:
     """Return when the next of the windows that are open resets."""
     resets = (window.reset_at for window in windows if window.usable)
     return min((reset for reset in resets if reset is not None and reset > windows[0].now), default=None)
+
+
+def _details(lease: Lease) -> dict[str, str]:
+    """Return what logs tell besides the message (logs.FIELDS)."""
+    return {"token": lease.env_key, "endpoint": lease.endpoint}

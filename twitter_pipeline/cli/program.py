@@ -3,7 +3,6 @@
 import errno
 import importlib
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Generator, Sequence
@@ -19,7 +18,7 @@ from twitter_pipeline.cli.commands import HELP_NAMES, Failure, debug_option
 from twitter_pipeline.cli.safe_text import printable
 from twitter_pipeline.cli.terminal import Terminal
 from twitter_pipeline.errors import ConfigurationError, PipelineError
-from twitter_pipeline.local.processes import ending_signals_interrupt
+from twitter_pipeline.local.processes import ending_signals_interrupt, let_go_of_stdout
 from twitter_pipeline.texts import first_line
 
 DONE, INCOMPLETE, WRONG = 0, 1, 2
@@ -36,8 +35,11 @@ COMMANDS = {
     "import": ("importing", "Bring in tweets from files that you have."),
     "export": ("exporting", "Write stored tweets to a file: Parquet, CSV or JSON lines."),
     "listen": ("listen", "Store tweets of the watch list as they are written, until Ctrl-C."),
+    "worker": ("worker", "Work on the steps of requests and backfills, until Ctrl-C."),
     "tokens": ("tokens", "Show every token and what is left of its limits."),
     "alerts": ("alerts", "Show what somebody should know of."),
+    "health": ("health", "Tell whether all parts are there and at work."),
+    "metrics": ("metrics", "Serve figures for Prometheus until Ctrl-C."),
     "db": ("db", "Look after the database and ask it questions."),
     "demo": ("local", "Fetch a sample request from the sandbox and show what was stored."),
     "up": ("local", "Run the Dagster UI and its daemon until Ctrl-C."),
@@ -111,21 +113,16 @@ def run(arguments: Sequence[str] | None) -> int:
         terminal.say("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
-        _let_go_of_stdout()  # whoever read our output has seen enough
+        let_go_of_stdout()  # whoever read our output has seen enough
         return INCOMPLETE
     except Exception as error:  # noqa: BLE001 a person gets a message, whatever it is
         code = _report(terminal, error)
         try:
             sys.stdout.flush()
         except OSError:
-            _let_go_of_stdout()  # it was the output itself that failed
+            let_go_of_stdout()  # it was the output itself that failed
         return code
     return code if isinstance(code, int) else DONE
-
-
-def _let_go_of_stdout() -> None:
-    """Drop what could not be written: Python would try once more at the end, complain, and end with 120."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(terminal: Terminal, error: Exception) -> int:
@@ -184,7 +181,7 @@ class _TerminalHandler(logging.Handler):
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._terminal.say(f"{record.levelname.capitalize()}: {record.getMessage()}")
+        self._terminal.log(record)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Where output goes: results to stdout, everything else to stderr, and nothing that could disturb a terminal."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -14,9 +15,15 @@ from rich.text import Text
 
 from twitter_pipeline.cli.safe_text import printable
 from twitter_pipeline.cli.tables import FittedTable
+from twitter_pipeline.logs import JsonLines
+from twitter_pipeline.settings import LogFormat, load_log_format
 
 # So wide that nothing is ever wrapped: what is not a terminal is a file or a program, which want whole lines.
 _UNBOUNDED = 10_000
+
+
+_GRAVITY = {"Error:": logging.ERROR, "Traceback": logging.ERROR, "Warning:": logging.WARNING}
+"""What the first word of a message tells a person of how grave it is."""
 
 
 @dataclass(slots=True)
@@ -35,11 +42,24 @@ class Terminal:
             # A terminal that cannot show a character gets a question mark, not a traceback.
             if hasattr(stream, "reconfigure"):
                 cast("_Reconfigurable", stream).reconfigure(errors="replace")
-        return cls(_console(sys.stdout), _console(_own_stderr()))
+        return cls(_console(sys.stdout), _console(_log_stream(_own_stderr())))
 
     def say(self, message: str) -> None:
-        """Write a message to stderr; line breaks stay, other control characters are shown by their codes."""
-        _print(self.err, message)
+        """Write a message to stderr; line breaks stay, other control characters are shown by their codes.
+
+        Where logs are wanted as JSON it is one line of a log, as grave as its first word says.
+        """
+        if isinstance(self.err.file, JsonLines):
+            self.err.file.write_line(message, level=_GRAVITY.get(message.partition(" ")[0], logging.INFO))
+        else:
+            _print(self.err, message)
+
+    def log(self, record: logging.LogRecord) -> None:
+        """Write to stderr what was logged."""
+        if isinstance(self.err.file, JsonLines):
+            self.err.file.write_record(record)
+        else:
+            self.say(f"{record.levelname.capitalize()}: {record.getMessage()}")
 
     def write(self, message: str) -> None:
         """Write lines of a result to stdout."""
@@ -77,6 +97,19 @@ def _own_stderr() -> TextIO:
     return open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace", buffering=1)
 
 
+def _log_stream(stream: TextIO) -> TextIO:
+    """Return the stream, or one that makes lines of a log of what is written, where these are wanted as JSON."""
+    if load_log_format(os.environ) is LogFormat.TEXT:
+        return stream
+    return cast("TextIO", JsonLines(stream, logger="twitter_pipeline.cli"))
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to whoever called: for some commands the end of their reader is no reason to end."""
+        raise BrokenPipeError
+
+
 def _console(file: TextIO) -> Console:
     """Return a console on a stream, in colour where a person looks, or where FORCE_COLOR asks for it.
 
@@ -84,7 +117,7 @@ def _console(file: TextIO) -> Console:
     """
     is_terminal = file.isatty()
     can_move = is_terminal and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
-    return Console(
+    return _Console(
         file=file,
         width=None if is_terminal else _UNBOUNDED,
         force_interactive=can_move,

@@ -28,9 +28,7 @@ from twitter_pipeline.local.accounts import Account, account_of, choose_account
 from twitter_pipeline.local.binaries import OTHER_SERVER_HINT, bin_dir_for
 from twitter_pipeline.local.locks import FileLock, alone
 from twitter_pipeline.local.logs import indented, tail
-from twitter_pipeline.local.socket_dir import PORT, SocketDir, is_plain
-
-SUPERUSER = "twitter_pipeline"
+from twitter_pipeline.local.socket_dir import PORT, SUPERUSER, SocketDir, is_plain
 
 # A start after a crash replays the log first: up to max_wal_size, a gigabyte.
 START_SECONDS = 60.0
@@ -127,8 +125,7 @@ class EmbeddedServer:
 
     def conninfo(self, database: str) -> str:
         """Return what libpq takes to connect to a database, which need not be there, nor the server run."""
-        # The port is named because PGPORT in a person's environment would otherwise choose another.
-        return f"host={self.socket_dir} port={PORT} user={SUPERUSER} dbname={database}"
+        return self._sockets.conninfo(database)
 
     def psql_command(self, database: str) -> str:
         """Return a shell line that opens psql on a database."""

@@ -98,6 +98,11 @@ def ending_signals_interrupt() -> Generator[None]:
             signal.signal(number, handler)
 
 
+def let_go_of_stdout() -> None:
+    """Drop what could not be written: Python would try once more at the end, complain, and end with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _signal_group(group: int, number: signal.Signals) -> None:
     try:
         os.killpg(group, number)

@@ -1,5 +1,7 @@
 """The folder of a server's socket: private, and of a path that every program can take."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re
@@ -7,10 +9,14 @@ import shutil
 import stat
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from twitter_pipeline.local.accounts import Account
+if TYPE_CHECKING:
+    from twitter_pipeline.local.accounts import Account
 
 PORT = 5432  # only a part of the socket's name: the server listens on no network
+
+SUPERUSER = "twitter_pipeline"
 
 # The kernel's limit for a socket's path is 107 bytes on Linux and 103 on macOS.
 LONGEST_SOCKET_PATH = 103
@@ -31,6 +37,11 @@ class SocketDir:
     def path(self) -> Path:
         """The folder itself."""
         return self._run.resolve()
+
+    def conninfo(self, database: str) -> str:
+        """Return what libpq takes to connect to a database, which need not be there, nor the server run."""
+        # The port is named because PGPORT in a person's environment would otherwise choose another.
+        return f"host={self.path} port={PORT} user={SUPERUSER} dbname={database}"
 
     def prepare(self, account: Account) -> None:
         """Make the folder of the socket: ours, or one with a short name that ours points to."""

@@ -15,8 +15,8 @@ from twitter_pipeline.errors import ConfigurationError, PipelineError
 from twitter_pipeline.local.locks import FileLock
 from twitter_pipeline.local.logs import indented, tail
 from twitter_pipeline.local.places import WorkingPlace, working_place
-from twitter_pipeline.local.processes import Service, ending_signals_interrupt, started
-from twitter_pipeline.settings import PROJECT_DIR, Settings
+from twitter_pipeline.local.processes import Service, ending_signals_interrupt, let_go_of_stdout, started
+from twitter_pipeline.settings import PROJECT_DIR, LogFormat, Settings, load_log_format
 
 HOST = "127.0.0.1"
 UI_START_SECONDS = 120.0
@@ -36,28 +36,46 @@ def up(
     *,
     prepare: Callable[[WorkingPlace], None],
     say: Callable[[str], None] = say_at_once,
+    announce: Callable[[WorkingPlace], None] | None = None,
     local_dir: Path | None = None,
     listen: bool = False,
 ) -> None:
     """Run Dagster's UI and daemon over a working place until a signal asks to end; leave no process behind.
 
     `prepare` is called when the database is there and before Dagster starts, for the schema. With `listen` a listener
-    to X's filtered stream runs beside them.
+    to X's filtered stream runs beside them. `announce` is called once all is up; by default it is said where to look.
+    What is said to somebody who does not read any more is dropped: the work goes on.
     Raises ConfigurationError when the port is taken or another `up` runs, PipelineError when a process fails.
     """
     folder = local_dir or settings.local_dir
+    port = settings.dagster_port
+
+    def describe_place(place: WorkingPlace) -> None:
+        say(describe(place, port=port, logs=folder / "logs"))
+
     with ending_signals_interrupt(), only_one(folder):
-        require_free_port(settings.dagster_port)
+        require_free_port(port)
         try:
             with working_place(settings, local_dir=folder) as place:
                 prepare(place)
-                with dagster(place, port=settings.dagster_port, folder=folder / "logs") as services:
-                    wait_for_ui(settings.dagster_port, services)
+                with dagster(place, port=port, folder=folder / "logs") as services:
+                    wait_for_ui(port, services)
                     with listener(place, folder=folder / "logs") if listen else nullcontext() as hearing:
-                        say(describe(place, port=settings.dagster_port, logs=folder / "logs"))
+                        with unless_nobody_reads():
+                            (announce or describe_place)(place)
                         supervise(place, services, listener=hearing, say=say)
         except KeyboardInterrupt:
-            say("Stopped.")
+            with unless_nobody_reads():
+                say("Stopped.")
+
+
+@contextmanager
+def unless_nobody_reads() -> Generator[None]:
+    """Go on when whoever read our output has gone, as `head` has after a line and `tee` at Ctrl-C."""
+    try:
+        yield
+    except BrokenPipeError:
+        let_go_of_stdout()
 
 
 @contextmanager
@@ -88,10 +106,12 @@ def require_free_port(port: int) -> None:
 @contextmanager
 def dagster(place: WorkingPlace, *, port: int, folder: Path) -> Generator[Sequence[Service]]:
     """Run Dagster's web server and daemon while the context lasts, their logs in `folder`."""
-    workspace = ["-w", str(PROJECT_DIR / "workspace.yaml")]
-    webserver = [sys.executable, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), *workspace]
-    daemon = [sys.executable, "-m", "dagster._daemon", "run", *workspace]
     environment = {**DAGSTER_DEFAULTS, **place.environment()}
+    options = ["-w", str(PROJECT_DIR / "workspace.yaml")]
+    if load_log_format(environment) is LogFormat.JSON:
+        options += ["--log-format", "json"]
+    webserver = [sys.executable, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), *options]
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", *options]
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         # They run in the folder of the logs because Dagster would let a .env in its folder win over the environment.
@@ -139,7 +159,8 @@ def supervise(
             if listener is not None:
                 listener.check()
         except PipelineError as error:
-            say(f"{error}\nPolling goes on without it.")
+            with unless_nobody_reads():
+                say(f"{error}\nPolling goes on without it.")
             listener = None
         time.sleep(SUPERVISION_SECONDS)
 
@@ -155,7 +176,7 @@ def describe(place: WorkingPlace, *, port: int, logs: Path) -> str:
     api = f"{place.api_url}, the sandbox: all accounts and tweets are made up" if place.sandbox else place.api_url
     return "\n".join(
         [
-            f"Dagster UI  http://{HOST}:{port}",
+            f"Dagster UI  {ui_url(port)}",
             f"Database    {database}",
             f"X API       {api}",
             f"Tokens      {tokens}",
@@ -163,6 +184,11 @@ def describe(place: WorkingPlace, *, port: int, logs: Path) -> str:
             "Ctrl-C stops everything.",
         ]
     )
+
+
+def ui_url(port: int) -> str:
+    """Return the address of the UI."""
+    return f"http://{HOST}:{port}"
 
 
 def _answers(port: int) -> bool:

@@ -10,6 +10,7 @@ import dagster as dg
 from twitter_pipeline.coverage import IdRange, is_dated, time_at
 from twitter_pipeline.errors import BudgetReached, NoTokenAvailable
 from twitter_pipeline.months import FIRST_MONTH, month_after, month_of
+from twitter_pipeline.orchestration.joining import handed_over
 from twitter_pipeline.orchestration.partitions import (
     ACCOUNTS,
     ACCOUNTS_NAME,
@@ -166,7 +167,7 @@ def _fill(context: dg.AssetExecutionContext, x_api: FetchSession, database: Open
     """Fetch what is missing, close the run and return its report, and up to when tweets were asked for."""
     until = datetime.now(UTC) - database.settings.settle - CLOCKS_APART
     # Without a token or money the run is closed with the reason; what is whole by now is so all the same.
-    with suppress(NoTokenAvailable, BudgetReached):
+    with suppress(NoTokenAvailable, BudgetReached), handed_over(x_api):
         x_api.fetch_all()
     report = x_api.finish()
     tell(context.log, [each for each in report.account_reports if each.reason])

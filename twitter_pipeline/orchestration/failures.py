@@ -35,13 +35,18 @@ def first_failure(events: Iterable[dg.DagsterEvent]) -> str:
     return next((event.message for event in events if event.is_failure and event.message), "the run failed")
 
 
-def _told(error: SerializableErrorInfo) -> str:
-    """Return the text of the first error in a chain that is not Dagster's wrapping of another."""
+def cause_of(error: SerializableErrorInfo) -> tuple[str, str]:
+    """Return the class's name and the text of the first error in a chain that is not Dagster's wrapping of another.
+
+    The name is empty when Dagster does not tell it.
+    """
     while error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
     match = _CLASS_AND_TEXT.fullmatch(error.message.strip())
-    if match is None:
-        return error.message.strip()
-    name, text = match[1], (match[2] or "").strip()
-    is_for_people = name == "Failure" or issubclass(getattr(errors, name, object), errors.PipelineError)
+    return ("", error.message.strip()) if match is None else (match[1], (match[2] or "").strip())
+
+
+def _told(error: SerializableErrorInfo) -> str:
+    name, text = cause_of(error)
+    is_for_people = not name or name == "Failure" or issubclass(getattr(errors, name, object), errors.PipelineError)
     return text if text and is_for_people else f"{name}: {text}".removesuffix(": ")

@@ -7,6 +7,8 @@ from typing import Any
 import dagster as dg
 
 from twitter_pipeline.accounts import Account
+from twitter_pipeline.orchestration.executors import chosen_executor
+from twitter_pipeline.orchestration.joining import handed_over
 from twitter_pipeline.orchestration.reports import describe_accounts, describe_run, failure_of, tell
 from twitter_pipeline.orchestration.requests import USUAL_REQUESTS, request_config
 from twitter_pipeline.orchestration.resources import OpenDatabase
@@ -27,7 +29,8 @@ def resolve_users(
     context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession]
 ) -> Iterator[dg.DynamicOutput[Batch]]:
     """Yield one batch an account while they are few, else a few balanced batches."""
-    dealt = x_api.resolve()
+    with handed_over(x_api):
+        dealt = x_api.resolve()
     absent = [report for report in x_api.account_reports() if report.outcome is not AccountOutcome.PENDING]
     tell(context.log, absent)
     for number, batch in enumerate(dealt.batches, start=1):
@@ -49,7 +52,8 @@ def fetch_timelines(
     """Return the number of tweets fetched; raise a Failure when accounts are left unfinished."""
     accounts = [_as_account(values) for values in batch if values["user_id"] is not None]
     not_looked_up = [_as_request(values) for values in batch if values["user_id"] is None]
-    reports = x_api.fetch(accounts, not_looked_up=not_looked_up)
+    with handed_over(x_api):
+        reports = x_api.fetch(accounts, not_looked_up=not_looked_up)
     tell(context.log, reports)
     if (failure := failure_of(reports, database.database, database.settings.prices)) is not None:
         raise failure
@@ -71,7 +75,7 @@ def finish_run(
 @dg.job(
     config=request_config,
     tags={KIND_TAG: FetchKind.HISTORY.value, PRIORITY_TAG: HISTORY_PRIORITY},
-    executor_def=dg.in_process_executor,
+    executor_def=chosen_executor,
     description=(
         "Download what is missing of the requested accounts. Paste the request after `request:`; launching it again "
         "fetches only what is new or was not reached." + USUAL_REQUESTS

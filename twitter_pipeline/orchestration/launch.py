@@ -15,6 +15,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 # Public `execute_job` does not tell the run's id before the run has ended, and progress is shown by it.
 from dagster._core.execution.api import execute_run
 from dagster_postgres.utils import DagsterPostgresException
+from dagster_shared import record
 from sqlalchemy.exc import DBAPIError
 
 from twitter_pipeline.definitions import defs
@@ -58,7 +59,7 @@ def _silent(_context: dg.InitLoggerContext) -> logging.Logger:
 
 _LOGGERS = {"console": dg.LoggerDefinition(_silent)}
 
-quiet_defs = dg.Definitions.merge(defs, dg.Definitions(loggers=_LOGGERS))
+quiet_defs = record.copy(defs, loggers=_LOGGERS)
 
 
 def fetch_job() -> dg.JobDefinition:

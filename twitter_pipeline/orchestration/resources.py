@@ -1,7 +1,7 @@
 """Resources: the database, and the run that calls the X API, as the steps of one run share them."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._config.pythonic_config import ConfigurableResourceFactory
 
 from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.orchestration.joining import WORKER_ENDS, StepWatch
 from twitter_pipeline.orchestration.materializations import report_written
 from twitter_pipeline.orchestration.progress import ProgressTag
 from twitter_pipeline.orchestration.requests import is_confirmed, requests_of
@@ -34,22 +35,32 @@ class DatabaseResource(ConfigurableResourceFactory[OpenDatabase]):
 
     def create_resource(self, context: dg.InitResourceContext) -> OpenDatabase:
         """Open the database that the environment names."""
-        settings = load_settings(os.environ)
-        if settings.database_url is None:
-            raise ConfigurationError(
-                "DATABASE_URL is not set. Start Dagster with `make up`, which sets it, or set it in .env"
-            )
-        return OpenDatabase(Database(settings.database_url), settings)
+        return _database_of(load_settings(os.environ))
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[OpenDatabase]:
         """Hold the database open while a run or a tick needs it; refuse one whose schema is missing or old."""
-        opened = self.create_resource(context)
-        try:
-            require_current(opened.database.engine)
+        with open_database(os.environ) as opened:
             yield opened
-        finally:
-            opened.database.close()
+
+
+@contextmanager
+def open_database(environ: Mapping[str, str]) -> Generator[OpenDatabase]:
+    """Hold the database open that the environment names; refuse one whose schema is missing or old."""
+    opened = _database_of(load_settings(environ))
+    try:
+        require_current(opened.database.engine)
+        yield opened
+    finally:
+        opened.database.close()
+
+
+def _database_of(settings: Settings) -> OpenDatabase:
+    if settings.database_url is None:
+        raise ConfigurationError(
+            "DATABASE_URL is not set. Start Dagster with `make up`, which sets it, or set it in .env"
+        )
+    return OpenDatabase(Database(settings.database_url), settings)
 
 
 class XApiResource(ConfigurableResourceFactory[FetchSession]):
@@ -68,21 +79,27 @@ class XApiResource(ConfigurableResourceFactory[FetchSession]):
             requests=requests_of(kind, run, instance, opened.database),
             kind=kind,
             confirmed=is_confirmed(kind, run),
+            leads=WORKER_ENDS.get() is None,
         )
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator[FetchSession]:
         """Hold the session open during the run; leaving it ends all calls and closes the run in `fetch_runs`.
 
-        Steps that failed come here too, so this is where every run reports what it has written.
+        Steps that failed come here too, so this is where every run reports what it has written. Where a worker works on
+        a step, the process that leads the run does all that concerns the run (LedRun).
         """
         run, instance = _run_of(context)
+        if (worker_ends := WORKER_ENDS.get()) is not None:
+            with self.create_resource(context) as session, StepWatch(session, instance, run.run_id, worker_ends):
+                yield session
+            return
         opened = self.database
         with (
             self.create_resource(context) as session,
             ProgressTag(instance, run.run_id, session.requests, settings=opened.settings, database=opened.database),
         ):
-            tag_run(instance, run, session)
+            tag_run(instance, run, accounts=len(session.requests), is_made_up=opened.settings.uses_sandbox)
             yield session
         if session.was_interrupted:
             note_cancelling(instance, run.run_id)

@@ -5,7 +5,6 @@ from typing import Final
 
 import dagster as dg
 
-from twitter_pipeline.session import FetchSession
 from twitter_pipeline.words import FetchKind
 
 KIND_TAG: Final = "twitter_pipeline/kind"
@@ -24,8 +23,8 @@ def kind_of(tags: Mapping[str, str]) -> FetchKind:
     return FetchKind(tags.get(KIND_TAG, FetchKind.BACKFILL))
 
 
-def tag_run(instance: dg.DagsterInstance, run: dg.DagsterRun, session: FetchSession) -> None:
+def tag_run(instance: dg.DagsterInstance, run: dg.DagsterRun, *, accounts: int, is_made_up: bool) -> None:
     """Tag a run with its kind, with how many accounts it is for, and with what is made up."""
     kind = {KIND_TAG: kind_of(run.tags).value}
-    made_up = {DATA_TAG: "made up by the sandbox"} if session.is_made_up else {}
-    instance.add_run_tags(run.run_id, {ACCOUNTS_TAG: str(len(session.requests)), **kind, **made_up})
+    made_up = {DATA_TAG: "made up by the sandbox"} if is_made_up else {}
+    instance.add_run_tags(run.run_id, {ACCOUNTS_TAG: str(accounts), **kind, **made_up})

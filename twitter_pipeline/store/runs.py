@@ -16,7 +16,19 @@ from twitter_pipeline.words import AccountOutcome, FetchKind, HoleCause, RunStat
 ALIVE_LOCK = 7_305_809
 """First key of the advisory lock that whoever works on a run holds; the second is the run's id."""
 
+STEP_LOCK = 7_305_810
+"""First key of the advisory lock that whoever works on a step holds; the second is a hash of its run and name."""
+
 VANISHED = "the process that ran it ended without a word (killed, or the machine was restarted)"
+
+# A machine that is switched off says nothing, and its locks would be held for two hours, the usual time until a server
+# asks after a silent connection. On a socket of the same machine these do nothing.
+NOTICE_DEATH_SOON = """
+SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
+       set_config('tcp_keepalives_count', '3', false)
+"""
+
+HOLD_STEP = "SELECT pg_advisory_lock(%(lock)s, hashtext(%(step)s))"
 
 # The lock is taken before the row can be seen, so no run is ever seen running with its lock free but dead ones.
 # A run that was given up while its process had only lost its connection is taken up again.
@@ -52,9 +64,16 @@ FROM dead
 WHERE w.token_id = dead.token_id AND w.endpoint = dead.endpoint
 """
 
+# Of several processes at work on a run one may wait while others do not: what it waits for stays until it is over.
 BEAT = """
 UPDATE fetch_runs
-SET heartbeat_at = now(), waiting_for = %(waiting_for)s, waiting_until = %(waiting_until)s,
+SET heartbeat_at = now(),
+    waiting_for = coalesce(
+        %(waiting_for)s, CASE WHEN %(is_shared)s AND waiting_until > now() THEN waiting_for END
+    ),
+    waiting_until = coalesce(
+        %(waiting_until)s, CASE WHEN %(is_shared)s AND waiting_until > now() THEN waiting_until END
+    ),
     status = 'running', finished_at = NULL, error = NULL
 WHERE id = %(run_id)s AND (status = 'running' OR error = %(vanished)s)
 """
@@ -107,8 +126,8 @@ WITH run AS (
     DELETE FROM walks WHERE fetch_run_id = (SELECT id FROM run)
 ), given_back AS (
     UPDATE api_calls SET reserved_posts = 0, reserved_users = 0
-    WHERE id IN (
-        SELECT c.id FROM api_calls c JOIN run ON run.id = c.fetch_run_id AND c.called_at >= run.started_at
+    WHERE (id, called_at) IN (
+        SELECT c.id, c.called_at FROM api_calls c JOIN run ON run.id = c.fetch_run_id AND c.called_at >= run.started_at
         WHERE c.outcome IS NULL AND c.reserved_posts + c.reserved_users > 0
         ORDER BY c.called_at FOR UPDATE OF c SKIP LOCKED
     )
@@ -185,6 +204,11 @@ class AccountReport:
     waited_s: float
     cause: HoleCause | None = None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all is there that can be had."""
+        return self.outcome in (AccountOutcome.DONE, AccountOutcome.UNAVAILABLE)
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -223,8 +247,7 @@ class RunReport:
     @property
     def unfinished(self) -> tuple[AccountReport, ...]:
         """Accounts of which something that was asked for is missing."""
-        finished = (AccountOutcome.DONE, AccountOutcome.UNAVAILABLE)
-        return tuple(each for each in self.account_reports if each.outcome not in finished)
+        return tuple(each for each in self.account_reports if not each.is_finished)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,24 @@ WHERE id = %(token_id)s
       (%(status)s::token_status, %(reason)s::text, %(until)s::timestamptz)
 """
 
+WORKER_LOCK = 7_305_811
+"""First key of the advisory locks by which workers tell which tokens they have; the second is a hash of the key."""
+
+HOLD_TOKENS = "SELECT pg_advisory_lock_shared(%(lock)s, hashtext(key)) FROM unnest(%(env_keys)s::text[]) AS key"
+
+# The view shows the second key, a number that may be negative, as an oid, which is none.
+FIND_FIT = """
+SELECT coalesce(bool_or(t.env_key = ANY (%(env_keys)s::text[])), false),
+       coalesce(bool_or(t.env_key <> ALL (%(env_keys)s::text[]) AND EXISTS (
+           SELECT FROM pg_locks l
+           WHERE l.locktype = 'advisory' AND l.granted
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND l.classid::bigint = %(lock)s AND l.objid::bigint = hashtext(t.env_key)::bigint & 4294967295
+       )), false)
+FROM tokens t
+WHERE t.status = 'active' OR (t.status = 'capped' AND t.status_until <= now())
+"""
+
 LOAD = """
 SELECT id, env_key, status::text, status_reason, status_since, status_until
 FROM tokens
@@ -66,6 +84,20 @@ class TokenState:
             return f"{self.env_key}: active"
         until = f", until {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
         return f"{self.env_key}: {self.status} since {self.since:%Y-%m-%d %H:%M} UTC{until} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class FitTokens:
+    """Whether a process has a token that is fit for use, and whether another worker that lives has one."""
+
+    here: bool
+    elsewhere: bool
+
+
+def find_fit_tokens(database: Database, env_keys: Iterable[str]) -> FitTokens:
+    """Tell who could go on; `env_keys` are the tokens of this process."""
+    here, elsewhere = database.execute(FIND_FIT, {"env_keys": sorted(env_keys), "lock": WORKER_LOCK})[0]
+    return FitTokens(here, elsewhere)
 
 
 def register_tokens(database: Database, env_keys: Iterable[str], endpoints: Iterable[str]) -> None:

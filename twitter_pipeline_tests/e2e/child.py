@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from dagster._core.storage.fs_io_manager import PickledObjectFilesystemIOManager
-
 from twitter_pipeline import accounts, history, runs, session, tokens
 from twitter_pipeline.local.places import WorkingPlace
 from twitter_pipeline.local.processes import ending_signals_interrupt
 from twitter_pipeline.orchestration import launch
 from twitter_pipeline.orchestration.launch import run_fetch_job
+from twitter_pipeline.orchestration.outputs import EventLogOutputs
 from twitter_pipeline.request import parse_request
 from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.settings import load_settings
@@ -48,7 +47,7 @@ BOUNDARIES = {
     "before-a-look-up": Boundary(XApiClient, "fetch_users_by_usernames"),
     "after-a-look-up": Boundary(XApiClient, "fetch_users_by_usernames", after=True),
     "after-the-users-are-stored": Boundary(accounts, "save_users", after=True),
-    "between-ops": Boundary(PickledObjectFilesystemIOManager, "load_from_path"),
+    "between-ops": Boundary(EventLogOutputs, "load_input"),
     "after-an-account-begins": Boundary(history, "begin_account", after=True),
     "after-a-lease": Boundary(tokens, "lease_call", after=True),
     "while-waiting-for-a-reset": Boundary(TokenPool, "_announce", after=True),

@@ -43,6 +43,7 @@ def test_definitions_load_without_database_network_env_file_or_dagster_home(tmp_
         "check_accounts",
         "prune",
         "show_tokens",
+        "show_costs",
     } <= jobs
     assert {
         "tracked_users_sensor",

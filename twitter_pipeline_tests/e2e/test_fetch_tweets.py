@@ -15,6 +15,7 @@ from twitter_pipeline import calls
 from twitter_pipeline.errors import InvalidRequest
 from twitter_pipeline.local.places import WorkingPlace
 from twitter_pipeline.orchestration.launch import fetch_job
+from twitter_pipeline.orchestration.reports import span_in_words
 from twitter_pipeline.orchestration.requests import requests_of_run
 from twitter_pipeline.request import FULL, FetchMode, FetchRequest
 from twitter_pipeline.sandbox.api import Response
@@ -23,6 +24,7 @@ from twitter_pipeline.sandbox.windows import USER_TWEETS, USERS_BY, TokenSpec
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.settings import bearer_keys, load_settings
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.pages import Span
 from twitter_pipeline.store.schema import VERSION_TABLE
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
 
@@ -44,7 +46,7 @@ WITH spans AS (
 SELECT max((SELECT count(*) FROM spans b WHERE b.since <= a.since AND a.since < b.until)) FROM spans a
 """
 
-WRITTEN = "SELECT created_at AT TIME ZONE 'UTC' FROM tweets WHERE author_id = %s ORDER BY created_at"
+WRITTEN = "SELECT created_at FROM tweets WHERE author_id = %s ORDER BY created_at"
 
 
 @pytest.fixture
@@ -174,27 +176,28 @@ def test_a_run_shows_its_accounts_its_size_and_its_cost_in_dagster(make_workshop
     assert run.tags["twitter_pipeline/kind"] == "history"
     assert run.tags["twitter_pipeline/accounts"] == "3"
     shown = metadata_of(result.dagster_run_id)
-    days = [f"{written:%Y-%m-%d}" for (written,) in workshop.database.execute(WRITTEN, (workshop.user_id("alpha"),))]
+    written = [instant for (instant,) in workshop.database.execute(WRITTEN, (workshop.user_id("alpha"),))]
     alpha = {
         "account": "@alpha",
         "asked": "full",
         "new": 60,
         "stored": 60,
-        "span (UTC)": f"{days[0]} to {days[-1]}",
+        "span": span_in_words(Span(written[0], written[-1])),
         "calls": 2,
-        "waited (s)": 0.0,
-        "cost (USD)": 0.3,
+        "waited": 0.0,
+        "cost": 0.3,
         "outcome": "done",
     }
     isle = {
         "account": "@missing_isle",
         "asked": "full",
-        **dict.fromkeys(("new", "stored", "calls", "waited (s)", "cost (USD)"), 0),
-        "span (UTC)": "",
-        "outcome": "unavailable: X knows no account of this name",
+        **dict.fromkeys(("new", "stored", "calls", "waited", "cost"), 0),
+        "span": "",
+        "outcome": "unavailable",
     }
     assert shown["fetch_timelines[alpha]"]["accounts"] == [alpha]
     assert [shown["finish_run"]["accounts"][place] for place in (0, 2)] == [alpha, isle]
+    assert shown["finish_run"]["reasons"] == [{"account": "@missing_isle", "why": "X knows no account of this name"}]
     assert shown["finish_run"]["calls"] == 4
     assert shown["finish_run"]["billed posts"] == 70
     assert shown["finish_run"]["cost (USD)"] == pytest.approx(70 * 0.005 + 2 * 0.01)

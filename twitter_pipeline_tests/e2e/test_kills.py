@@ -10,10 +10,10 @@ from random import Random
 import dagster as dg
 import psycopg
 import pytest
-from dagster._core.storage.fs_io_manager import PickledObjectFilesystemIOManager
 
 from twitter_pipeline.orchestration import sensors
 from twitter_pipeline.orchestration.launch import fetch_job, run_fetch_job
+from twitter_pipeline.orchestration.outputs import EventLogOutputs
 from twitter_pipeline.orchestration.sensors import close_failed_runs, fail_vanished_runs
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.sandbox.accounts import AccountSpec
@@ -95,7 +95,7 @@ def interrupt_between_two_steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     def load(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(PickledObjectFilesystemIOManager, "load_from_path", load)
+    monkeypatch.setattr(EventLogOutputs, "load_input", load)
     return lambda _: None
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -32,6 +33,7 @@ from twitter_pipeline.store.runs import (
 )
 from twitter_pipeline.store.tokens import register_tokens
 from twitter_pipeline.store.windows import Lease, lease_call
+from twitter_pipeline.tokens import Waiting
 from twitter_pipeline.words import AccountOutcome, FetchKind, RunStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
 
@@ -327,6 +329,30 @@ def test_the_first_call_of_a_token_keeps_others_waiting_only_while_its_run_is_al
     assert first is not None
     assert refused is None
     assert second is not None
+
+
+def test_what_one_of_several_processes_waits_for_stays_until_it_is_over(database: Database) -> None:
+    waits: list[Waiting] = []
+
+    def shared(waiting: Callable[[], Waiting | None]) -> OpenRun:
+        return OpenRun(
+            database,
+            dagster_run_id="shared",
+            kind=FetchKind.HISTORY,
+            requests=REQUESTS,
+            waiting=waiting,
+            is_shared=True,
+        )
+
+    with shared(lambda: None) as leader, shared(lambda: waits[0] if waits else None):
+        waits.append(Waiting(Endpoint.USERS_BY, datetime.now(UTC) + timedelta(seconds=1.5)))
+        eventually(lambda: report(database, leader).waiting_for is not None)
+        seen = {report(database, leader).waiting_for for _ in range(30)}
+        waits.clear()
+        eventually(lambda: report(database, leader).waiting_for is None)
+
+    assert seen == {Endpoint.USERS_BY.value}
+    assert locks(database) == []
 
 
 def locks(database: Database) -> list[int]:

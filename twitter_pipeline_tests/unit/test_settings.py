@@ -9,8 +9,8 @@ import pytest
 from twitter_pipeline.budgets import Budgets, Limit
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.prices import Prices
-from twitter_pipeline.secret import BearerToken, WebhookUrl
-from twitter_pipeline.settings import Detection, Settings, bearer_keys, load_settings, render_settings
+from twitter_pipeline.secret import BearerToken, BrokerUrl, WebhookUrl
+from twitter_pipeline.settings import Detection, Executor, Settings, bearer_keys, load_settings, render_settings
 
 SECRET = "AAAA-not-a-real-one"  # noqa: S105 nobody's
 
@@ -58,6 +58,9 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
             "TWITTER_BILLING_DAY": "17",
             "TWITTER_CONFIRM_USD": "3.5",
             "TWITTER_ALERT_WEBHOOK": "https://hooks.example.com/services/T0/B0/x",
+            "TWITTER_EXECUTOR": "celery",
+            "TWITTER_BROKER_URL": "rediss://:pw@redis:6380/1",
+            "TWITTER_WORKER_LOST_SECONDS": "90",
         },
         env_file=env_file,
     )
@@ -88,6 +91,9 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
         ),
         confirm_usd=Decimal("3.5"),
         alert_webhook=WebhookUrl("https://hooks.example.com/services/T0/B0/x"),
+        executor=Executor.CELERY,
+        broker_url=BrokerUrl("rediss://:pw@redis:6380/1"),
+        worker_lost_after=timedelta(seconds=90),
     )
 
 
@@ -122,6 +128,9 @@ def test_a_child_process_reads_the_settings_that_were_rendered_for_it_whatever_t
         ),
         confirm_usd=Decimal("3.5"),
         alert_webhook=WebhookUrl("https://hooks.example.com/services/T0/B0/x"),
+        executor=Executor.CELERY,
+        broker_url=BrokerUrl("redis+socket:///run/redis.sock?virtual_host=1"),
+        worker_lost_after=timedelta(seconds=90),
     )
     environ = {"TWITTER_BEARER_3": "of-the-environment", "TWITTER_CONCURRENCY": "9", "HOME": "/root"}
     rendered = render_settings(settings, environ)
@@ -317,3 +326,35 @@ def test_another_address_is_refused_without_being_repeated(env_file: Path, addre
 
     assert "plu" not in str(raised.value)
     assert "example.com" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://localhost",
+        "redis://user:p%40w@host:6379/2",
+        "rediss://:pw@[::1]:6380/0",
+        "redis+socket:///run/redis.sock",
+    ],
+)
+def test_the_broker_is_a_redis_server(env_file: Path, address: str) -> None:
+    settings = load_settings({"TWITTER_BROKER_URL": address}, env_file=env_file)
+
+    assert settings.broker_url == BrokerUrl(address)
+    assert "pw" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["amqp://user:pw@host", "redis://", "redis:pw@host", "redis://:p w@host", "redis://host:port", "redis+socket://"],
+)
+def test_another_broker_is_refused_without_showing_it(env_file: Path, address: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings({"TWITTER_BROKER_URL": address}, env_file=env_file)
+
+    assert str(raised.value) == "TWITTER_BROKER_URL is no address of Redis; expected redis://host:6379/0"
+
+
+def test_an_unknown_executor_is_refused_with_those_there_are(env_file: Path) -> None:
+    with pytest.raises(ConfigurationError, match="TWITTER_EXECUTOR is 'k8s'; expected in_process or celery"):
+        load_settings({"TWITTER_EXECUTOR": "k8s"}, env_file=env_file)

