@@ -60,11 +60,19 @@ def take_due(database: Database, settings: Settings) -> Due | str:
         return f"none of {outlook.tracked:,} tracked accounts is due before {_clock(outlook.next_poll_at)}"
     if outlook.polled_at is not None and outlook.now < outlook.polled_at + settings.watch_spacing:
         return f"accounts are gathered until {_clock(outlook.polled_at + settings.watch_spacing)}"
-    if (reason := _no_budget(database, settings) or _no_money(database, settings)) is not None:
+    if (reason := _no_budget(database, settings) or no_money(database, settings)) is not None:
         return reason
     key = f"watch-{uuid4().hex}"
     accounts = hand_out(database, key, at_most=ACCOUNTS_A_RUN)
     return Due(key, accounts) if accounts else "what is due is being polled"
+
+
+def no_money(database: Database, settings: Settings) -> str | None:
+    """Say which budget is used up, None when each has enough left for a page."""
+    count_spending(database, settings.budgets)
+    page = Cost(posts=settings.page_size)
+    reached = find_used_up(database, settings.budgets, settings.prices, wanted=page)
+    return None if reached is None else str(reached)
 
 
 def requests_of_due(database: Database, key: str) -> tuple[FetchRequest, ...]:
@@ -153,14 +161,6 @@ def _no_budget(database: Database, settings: Settings) -> str | None:
     if until is not None and until > datetime.now(UTC) + timedelta(seconds=1):
         return f"all tokens are used up until {_clock(until)}"
     return None
-
-
-def _no_money(database: Database, settings: Settings) -> str | None:
-    """Say which budget is used up, None when each has enough left for a page."""
-    count_spending(database, settings.budgets)
-    page = Cost(posts=settings.page_size)
-    reached = find_used_up(database, settings.budgets, settings.prices, wanted=page)
-    return None if reached is None else str(reached)
 
 
 def _clock(instant: datetime) -> str:

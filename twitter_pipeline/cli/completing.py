@@ -106,7 +106,7 @@ def _conninfo() -> str:
     settings = load_settings(os.environ)
     if settings.database_url is not None:
         return settings.database_url.replace("+psycopg://", "://", 1)
-    from twitter_pipeline.local.postgres import EmbeddedServer
+    from twitter_pipeline.local.socket_dir import SocketDir
 
-    server = EmbeddedServer(settings.local_dir / "postgres")
-    return server.conninfo("twitter" if settings.bearer_tokens else "sandbox")
+    sockets = SocketDir(settings.local_dir / "postgres")
+    return sockets.conninfo("twitter" if settings.bearer_tokens else "sandbox")

@@ -3,16 +3,18 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
+from twitter_pipeline.cli.commands import environment_settings
 from twitter_pipeline.cli.places import Workplace
 from twitter_pipeline.cli.progress import Progress
 from twitter_pipeline.cli.terminal import Terminal
 from twitter_pipeline.months import Months
-from twitter_pipeline.request import FetchRequest
+from twitter_pipeline.request import FetchMode, FetchRequest
+from twitter_pipeline.store.months import load_tracked_names
 from twitter_pipeline.store.runs import RunReport, load_run
 from twitter_pipeline.words import Source
 
@@ -51,7 +53,7 @@ def run_request(
 
         return run_fetch_job(requests, work.place, on_start=on_start, confirm=confirm)
 
-    return _run_confirmed(terminal, work, run, show_progress=show_progress, confirm=confirm)
+    return _run_confirmed(terminal, work, requests, run, show_progress=show_progress, confirm=confirm)
 
 
 def run_months(
@@ -71,25 +73,29 @@ def run_months(
 
         return run_backfill(names, months, source, work.place, on_start=on_start, confirm=confirm)
 
-    return _run_confirmed(terminal, work, run, show_progress=show_progress, confirm=confirm)
+    mode = FetchMode(months=months, source=source)
+    asked = names or [name.lower() for name in load_tracked_names(work.database)]
+    requests = [FetchRequest(name, fetch_mode=mode) for name in asked]
+    return _run_confirmed(terminal, work, requests, run, show_progress=show_progress, confirm=confirm)
 
 
 def _run_confirmed(
     terminal: Terminal,
     work: Workplace,
+    requests: Sequence[FetchRequest],
     run: Callable[[Callable[[str], None], bool], "FetchResult"],
     *,
     show_progress: bool,
     confirm: bool,
 ) -> Ending:
     """Run, and run again when it would cost much and the person at the terminal says yes."""
-    ending = _run(terminal, work, lambda on_start: run(on_start, confirm), show_progress=show_progress)
+    ending = _run(terminal, work, requests, lambda on_start: run(on_start, confirm), show_progress=show_progress)
     if not ending.wants_confirmation or not _is_somebody_there():
         return ending
     terminal.say(ending.error or "")
     if not click.confirm("Fetch it?", default=False, err=True):
         return ending
-    return _run(terminal, work, lambda on_start: run(on_start, True), show_progress=show_progress)
+    return _run(terminal, work, requests, lambda on_start: run(on_start, True), show_progress=show_progress)
 
 
 def _is_somebody_there() -> bool:
@@ -99,14 +105,16 @@ def _is_somebody_there() -> bool:
 def _run(
     terminal: Terminal,
     work: Workplace,
+    requests: Sequence[FetchRequest],
     run: Callable[[Callable[[str], None]], "FetchResult"],
     *,
     show_progress: bool,
 ) -> Ending:
     started: list[str] = []
+    settings = replace(environment_settings(), bearer_tokens=work.place.bearer_tokens)
     with ExitStack() as stack:
         progress = (
-            stack.enter_context(Progress(terminal.err, work.place.database_url, sorted(work.place.bearer_tokens)))
+            stack.enter_context(Progress(terminal.err, work.place.database_url, requests, settings=settings))
             if show_progress
             else None
         )

@@ -1,5 +1,6 @@
 """`demo`, `up` and `sandbox`: what runs on this machine alone."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from twitter_pipeline.cli.tables import FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.words import number
 from twitter_pipeline.local.places import WorkingPlace
+from twitter_pipeline.local.up import ui_url
 from twitter_pipeline.local.up import up as run_up
 from twitter_pipeline.request import FULL, FetchMode, FetchRequest
 from twitter_pipeline.sandbox.__main__ import main as serve_sandbox
@@ -61,8 +63,11 @@ def demo(terminal: Terminal, *, as_json: bool) -> int:
 
 @click.command(cls=Command, short_help="Run the Dagster UI and its daemon until Ctrl-C.")
 @click.option("--listen", is_flag=True, help="Also listen to X's filtered stream, as `twitter-pipeline listen` does.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one line of JSON when all is up, and nothing else on stdout."
+)
 @click.pass_obj
-def up(terminal: Terminal, *, listen: bool) -> None:
+def up(terminal: Terminal, *, listen: bool, as_json: bool) -> None:
     """Run a working place until Ctrl-C: the database, the Dagster UI (port 3000, or DAGSTER_PORT) and its daemon.
 
     Without a token the sandbox API is part of it.
@@ -71,15 +76,30 @@ def up(terminal: Terminal, *, listen: bool) -> None:
     Examples:
       twitter-pipeline up
       twitter-pipeline up --listen
+      twitter-pipeline up --json
       DAGSTER_PORT=3001 twitter-pipeline up
     """
+    settings = environment_settings()
 
     def ready(place: WorkingPlace) -> None:
         prepare(place)
         if place.sandbox is not None:
             terminal.say(MADE_UP)
 
-    run_up(environment_settings(), prepare=ready, say=terminal.write, listen=listen)
+    def announce(place: WorkingPlace) -> None:
+        url = ui_url(settings.dagster_port)
+        terminal.write_json_line(
+            {
+                "ready": True,
+                "url": url,
+                "dagster_home": place.dagster_home,
+                "pid": os.getpid(),
+                "sandbox": bool(place.sandbox),
+            }
+        )
+
+    say = terminal.say if as_json else terminal.write
+    run_up(settings, prepare=ready, say=say, announce=announce if as_json else None, listen=listen)
 
 
 @click.command(cls=Command, short_help="Serve the sandbox API alone.")

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,17 +11,13 @@ import dagster as dg
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
-from twitter_pipeline.coverage import id_at
 from twitter_pipeline.errors import PipelineError
-from twitter_pipeline.progress import Budget, Look, budgets, describe_progress
+from twitter_pipeline.following import RunFollower, utc_now
+from twitter_pipeline.progress import describe_progress
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.progress import load_busiest_endpoint, load_ids_left
-from twitter_pipeline.store.runs import Progress, load_progress
-from twitter_pipeline.store.windows import load_windows
 from twitter_pipeline.texts import first_line
-from twitter_pipeline.x_api.endpoints import Endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +29,6 @@ LOOK_EVERY_S = 5.0
 LONGEST_SILENCE_S = 60.0
 SILENCE = 1 / 40
 """Between two lines, of the run's age: a line every 5 seconds at first, less than 600 lines in 8 hours."""
-
-LOOKS_KEPT = 360
 
 
 class ProgressTag:
@@ -56,12 +50,10 @@ class ProgressTag:
     ) -> None:
         self._instance = instance
         self._run_id = run_id
-        self._requests = requests
-        self._settings = settings
         self._database = Database(database.url, pool_size=1)
+        self._follower = RunFollower(self._database, run_id, requests, settings=settings)
         self._every_s = every_s
-        self._began_at = datetime.now(UTC)
-        self._looks: list[Look] = []
+        self._began_at = utc_now()
         self._said = ""
         self._next_line_s = 0.0
         self._ended = threading.Event()
@@ -93,15 +85,10 @@ class ProgressTag:
             logger.debug("The run's progress could not be told: %s", first_line(error))
 
     def _tell(self, *, at_the_end: bool) -> None:
-        progress = load_progress(self._database, self._run_id)
-        if not progress.accounts:
+        look = self._follower.look()
+        if look is None:
             return
-        look = self._look(progress)
-        if not self._looks:
-            self._looks.append(self._first(look))
-        # The first stays: the work since then tells what the rest takes.
-        self._looks = [self._looks[0], *self._looks[1:][-LOOKS_KEPT:], look]
-        said = describe_progress([look] if at_the_end else self._looks, self._budget(progress))
+        said = describe_progress([look], []) if at_the_end else " | ".join(self._follower.parts())
         if said != self._said:
             self._instance.add_run_tags(self._run_id, {PROGRESS_TAG: said})
             self._said = said
@@ -113,32 +100,6 @@ class ProgressTag:
         if age_s >= self._next_line_s:
             logger.info("%s", self._said)
             self._next_line_s = age_s + silence_s(age_s)
-
-    @property
-    def _is_backfill(self) -> bool:
-        return all(each.fetch_mode.months is not None for each in self._requests)
-
-    def _look(self, progress: Progress) -> Look:
-        """Measure what is left: of a backfill in ids, since its accounts may all end at once, else in accounts."""
-        now = datetime.now(UTC)
-        if not self._is_backfill:
-            return Look(now, progress, progress.accounts - progress.accounts_ended)
-        settled = id_at(self._began_at - self._settings.settle)
-        return Look(now, progress, load_ids_left(self._database, self._run_id, self._requests, up_to=settled))
-
-    def _first(self, look: Look) -> Look:
-        """Return what the work is counted from: of accounts the beginning is known, of ids what the first look saw."""
-        if self._is_backfill:
-            return look
-        nothing = Progress(look.progress.accounts, 0, 0, 0, 0, None, None)
-        return Look(self._began_at, nothing, look.progress.accounts)
-
-    def _budget(self, progress: Progress) -> list[Budget]:
-        endpoint = progress.waiting_for or load_busiest_endpoint(self._database, self._run_id)
-        if endpoint is None:
-            return []
-        windows = load_windows(self._database, Endpoint(endpoint), sorted(self._settings.bearer_tokens))
-        return budgets(windows, share=self._settings.backfill_share if self._is_backfill else 1.0)
 
 
 def silence_s(age_s: float) -> float:

@@ -18,19 +18,22 @@ ROWS_SHOWN = 100
 
 LINES_SHOWN = 50
 
+# The UI breaks words in a table that is too wide for it, so headings and cells are short, and sentences stand apart.
 _COLUMNS = dg.TableSchema(
     columns=[
         dg.TableColumn("account", "string"),
         dg.TableColumn("asked", "string", description="fetch_mode"),
         dg.TableColumn("new", "int", description="tweets that were not stored before"),
         dg.TableColumn("stored", "int", description="tweets of the account that are stored in all"),
-        dg.TableColumn("span (UTC)", "string", description="from the oldest to the newest tweet that is stored"),
+        dg.TableColumn("span", "string", description="from the oldest to the newest tweet that is stored, UTC"),
         dg.TableColumn("calls", "int"),
-        dg.TableColumn("waited (s)", "float", description="for a token's window to reset, or before another try"),
-        dg.TableColumn("cost (USD)", "float", description="of its posts; X bills a post once a UTC day"),
-        dg.TableColumn("outcome", "string", description="and why, unless it is done"),
+        dg.TableColumn("waited", "float", description="seconds, for a token's window to reset, or before another try"),
+        dg.TableColumn("cost", "float", description="dollars, of its posts; X bills a post once a UTC day"),
+        dg.TableColumn("outcome", "string", description="why, stands in the table of reasons"),
     ]
 )
+
+_REASONS = dg.TableSchema(columns=[dg.TableColumn("account", "string"), dg.TableColumn("why", "string")])
 
 
 def describe_accounts(
@@ -74,9 +77,11 @@ def _table(
 ) -> Mapping[str, dg.MetadataValue]:
     spans = load_spans(database, [each.user_id for each in shown if each.user_id is not None])
     rows = [_record(each, None if each.user_id is None else spans.get(each.user_id), prices) for each in shown]
+    reasons = [dg.TableRecord({"account": f"@{each.username}", "why": each.reason}) for each in shown if each.reason]
     left_out = {"accounts left out": dg.MetadataValue.int(accounts - len(shown))}
     return {
         "accounts": dg.MetadataValue.table(rows, schema=_COLUMNS),
+        **({"reasons": dg.MetadataValue.table(reasons, schema=_REASONS)} if reasons else {}),
         **(left_out if len(shown) < accounts else {}),
     }
 
@@ -143,15 +148,20 @@ def _record(report: AccountReport, span: Span | None, prices: Prices) -> dg.Tabl
             "asked": report.fetch_mode,
             "new": report.tweets_new,
             "stored": report.tweets_stored or 0,
-            "span (UTC)": "" if span is None else _days(span),
+            "span": "" if span is None else span_in_words(span),
             "calls": report.calls,
-            "waited (s)": round(report.waited_s, 1),
-            "cost (USD)": float(report.billed_posts * prices.post_usd),
-            "outcome": f"{report.outcome}: {report.reason}" if report.reason else report.outcome.value,
+            "waited": round(report.waited_s, 1),
+            "cost": float(report.billed_posts * prices.post_usd),
+            "outcome": report.outcome.value,
         }
     )
 
 
-def _days(span: Span) -> str:
-    first, last = (f"{instant.astimezone(UTC):%Y-%m-%d}" for instant in (span.first_at, span.last_at))
-    return first if first == last else f"{first} to {last}"
+def span_in_words(span: Span) -> str:
+    """Write from when to when, in months unless both are in the same one."""
+    first, last = (instant.astimezone(UTC) for instant in (span.first_at, span.last_at))
+    if first.date() == last.date():
+        return f"{first:%Y-%m-%d}"
+    if (first.year, first.month) == (last.year, last.month):
+        return f"{first:%Y-%m-%d} to {last:%d}"
+    return f"{first:%Y-%m} to {last:%Y-%m}"

@@ -9,7 +9,7 @@ from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.orchestration.tags import ACCOUNTS_TAG, KIND_TAG, MONITORING_PRIORITY, PRIORITY_TAG
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.store.sweeps import count_deleted_since, remove_deleted_content
-from twitter_pipeline.watch import requests_of_day
+from twitter_pipeline.watch import no_money, requests_of_day
 from twitter_pipeline.words import FetchKind
 
 
@@ -57,8 +57,11 @@ def sweep_day() -> None:
 def sweep_before_midnight(
     context: dg.ScheduleEvaluationContext, database: dg.ResourceParam[OpenDatabase]
 ) -> dg.RunRequest | dg.SkipReason:
-    """Launch the sweep while there is time for it, unless nothing is stored of the day."""
+    """Launch the sweep while there is time for it, unless nothing is stored of the day or a budget is used up."""
     accounts = len(requests_of_day(database.database, datetime.now(UTC).date()))
     if not accounts:
         return dg.SkipReason("no tracked account has written today")
+    # What was read on the same day is free, but nobody knows before a call what else it will bring.
+    if (reason := no_money(database.database, database.settings)) is not None:
+        return dg.SkipReason(reason)
     return dg.RunRequest(tags={ACCOUNTS_TAG: str(accounts)})

@@ -1,20 +1,22 @@
-"""The token page: every token, what is left of its limits and what it was used for, on the assets of the two tables.
+"""The token page: every token, what is left of its limits and what it was used for, on the asset `tokens`.
 
 A sensor shows them again when a token dies or a window is used up, and every ten minutes while calls are sent; the job
 `show_tokens` does at once, with the chart of their use. What the sensor shows is kept for good, so it has no chart.
+Once a UTC day it shows also what the calls have cost, on the asset `costs`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from twitter_pipeline.charts.tokens import draw_token_use
+from twitter_pipeline.orchestration.costs_page import observe_costs
 from twitter_pipeline.orchestration.images import image_of
 from twitter_pipeline.orchestration.resources import OpenDatabase
-from twitter_pipeline.orchestration.tables import tokens, tokens_endpoint_rl
+from twitter_pipeline.orchestration.tables import tokens
 from twitter_pipeline.store.activity import UseOfDay, Window, load_all_windows, load_last_call, load_use_of_day
 from twitter_pipeline.store.charts import load_token_use
 from twitter_pipeline.store.tokens import TokenState, load_tokens
@@ -37,20 +39,13 @@ SHOWN_EVERY = timedelta(minutes=10)
 
 ROWS_SHOWN = 200
 
-_USE = [
-    dg.TableColumn("calls", "int", description="of the last day"),
-    dg.TableColumn("refused", "int", description="answered 429, of the last day"),
-    dg.TableColumn("failed", "int", description="without an answer to use, of the last day"),
-    dg.TableColumn("billed posts", "int", description="of the last day"),
-]
-
+# A page has room for some 100 characters in a row.
 _TOKENS = dg.TableSchema(
     columns=[
         dg.TableColumn("token", "string"),
         dg.TableColumn("status", "string"),
         dg.TableColumn("since (UTC)", "string"),
         dg.TableColumn("until (UTC)", "string"),
-        *_USE,
         dg.TableColumn("reason", "string"),
     ]
 )
@@ -65,44 +60,52 @@ _LIMITS = dg.TableSchema(
         ),
         dg.TableColumn("limit", "string"),
         dg.TableColumn("resets (UTC)", "string"),
-        dg.TableColumn("in flight", "int"),
         dg.TableColumn("24 hours", "string", description="what is left of a daily limit, which few endpoints have"),
-        *_USE,
+    ]
+)
+
+_USE = dg.TableSchema(
+    columns=[
+        dg.TableColumn("token", "string"),
+        dg.TableColumn("endpoint", "string"),
+        dg.TableColumn("calls", "int"),
+        dg.TableColumn("refused", "int", description="answered 429"),
+        dg.TableColumn("failed", "int", description="without an answer to use"),
+        dg.TableColumn("billed posts", "int"),
     ]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the sensor has shown last: the picture, when, and which call was the last one then."""
+    """What the sensor has shown last: the picture, when, which call was the last one then, and the day of the costs."""
 
     picture: Picture
     at: float
     last_call: int
+    costs_of: str | None = None
 
 
-def observe_tokens(opened: OpenDatabase, *, with_chart: bool) -> list[dg.AssetObservation]:
-    """Return what there is to see of the tokens and of their limits, one observation for each table."""
+def observe_tokens(opened: OpenDatabase, *, with_chart: bool) -> dg.AssetObservation:
+    """Return what there is to see of the tokens, their limits and their use."""
     database, here = opened.database, opened.settings.bearer_tokens
     states, windows, use = load_tokens(database), load_all_windows(database), load_use_of_day(database)
     lines = explain(states, windows)
     chart = draw_token_use(load_token_use(database, [each.env_key for each in states])) if with_chart else None
-    of_token = used_by_token(use)
+    unfit = {each.env_key: each.status.value for each in states if each.status is not TokenStatus.ACTIVE}
     metadata: dict[str, dg.MetadataValue] = {
         "what holds work up": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines)),
         "tokens": dg.MetadataValue.table(
-            [_token_row(each, of_token.get(each.env_key, Used()), remarks(each, here)) for each in states[:ROWS_SHOWN]],
-            schema=_TOKENS,
+            [_token_row(each, remarks(each, here)) for each in states[:ROWS_SHOWN]], schema=_TOKENS
         ),
-        **({"use of the last day": image_of(chart, "use of the last day")} if chart else {}),
-        **_numbers(states, sum(of_token.values(), Used())),
+        "limits": dg.MetadataValue.table(
+            [_limit_row(each, unfit.get(each.env_key)) for each in windows[:ROWS_SHOWN]], schema=_LIMITS
+        ),
+        "use of the last day": dg.MetadataValue.table([_use_row(each) for each in use[:ROWS_SHOWN]], schema=_USE),
+        **({"chart of the last day": image_of(chart, "chart of the last day")} if chart else {}),
+        **_numbers(states, sum(used_by_token(use).values(), Used())),
     }
-    return [
-        dg.AssetObservation(tokens.key, description=lines[0], metadata=metadata),
-        dg.AssetObservation(
-            tokens_endpoint_rl.key, description=lines[0], metadata=_describe_limits(windows, use, states)
-        ),
-    ]
+    return dg.AssetObservation(tokens.key, description=lines[0], metadata=metadata)
 
 
 def _numbers(states: Sequence[TokenState], of_day: Used) -> dict[str, dg.MetadataValue]:
@@ -116,39 +119,19 @@ def _numbers(states: Sequence[TokenState], of_day: Used) -> dict[str, dg.Metadat
     }
 
 
-def _describe_limits(
-    windows: Sequence[Window], use: Sequence[UseOfDay], states: Sequence[TokenState]
-) -> Mapping[str, dg.MetadataValue]:
-    of_window = {(each.env_key, each.endpoint): used(each) for each in use}
-    unfit = {each.env_key: each.status.value for each in states if each.status is not TokenStatus.ACTIVE}
-    rows = [
-        _limit_row(each, of_window.get((each.env_key, each.endpoint), Used()), unfit.get(each.env_key))
-        for each in windows[:ROWS_SHOWN]
-    ]
-    left: dict[str, int] = {}
-    for each in windows:
-        if each.remaining is not None and _is_open(each) and each.env_key not in unfit:
-            left[each.endpoint] = left.get(each.endpoint, 0) + each.remaining
-    return {
-        "limits": dg.MetadataValue.table(rows, schema=_LIMITS),
-        **{f"calls left, {endpoint}": dg.MetadataValue.int(count) for endpoint, count in left.items()},
-    }
-
-
-def _token_row(token: TokenState, of_day: Used, reason: str) -> dg.TableRecord:
+def _token_row(token: TokenState, reason: str) -> dg.TableRecord:
     return dg.TableRecord(
         {
             "token": token.env_key,
             "status": token.status.value,
             "since (UTC)": _instant(token.since),
             "until (UTC)": _instant(token.until),
-            **_use_cells(of_day),
             "reason": reason,
         }
     )
 
 
-def _limit_row(window: Window, of_day: Used, unfit: str | None) -> dg.TableRecord:
+def _limit_row(window: Window, unfit: str | None) -> dg.TableRecord:
     is_open = _is_open(window)
     frees = free_at(window) if is_used_up(window) else window.reset_at if is_open else None
     day_left = window.day_remaining if window.day_reset_at and window.day_reset_at > window.now else None
@@ -159,21 +142,30 @@ def _limit_row(window: Window, of_day: Used, unfit: str | None) -> dg.TableRecor
             "state": unfit or ("used up" if is_used_up(window) else "free"),
             "remaining": _count(window.remaining if is_open else None),
             "limit": _count(window.limit),
-            "resets (UTC)": "" if frees is None else f"{frees.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
-            "in flight": window.in_flight,
+            "resets (UTC)": "" if frees is None else _reset(frees, window.now),
             "24 hours": "" if day_left is None else f"{day_left:,} of {window.day_limit or 0:,}",
-            **_use_cells(of_day),
         }
     )
 
 
-def _use_cells(of_day: Used) -> dict[str, int]:
-    return {
-        "calls": of_day.calls,
-        "refused": of_day.refused,
-        "failed": of_day.failed,
-        "billed posts": of_day.billed_posts,
-    }
+def _use_row(use: UseOfDay) -> dg.TableRecord:
+    of_day = used(use)
+    return dg.TableRecord(
+        {
+            "token": use.env_key,
+            "endpoint": use.endpoint,
+            "calls": of_day.calls,
+            "refused": of_day.refused,
+            "failed": of_day.failed,
+            "billed posts": of_day.billed_posts,
+        }
+    )
+
+
+def _reset(at: datetime, now: datetime) -> str:
+    """Return the time of a reset, with its date unless that is today."""
+    at = at.astimezone(UTC)
+    return f"{at:%H:%M:%S}" if at.date() == now.astimezone(UTC).date() else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _is_open(window: Window) -> bool:
@@ -190,12 +182,11 @@ def _instant(at: datetime | None) -> str:
 
 @dg.op(description="Show every token: status, what is left of its limits, and its use of the last day, with a chart.")
 def show_all_tokens(context: dg.OpExecutionContext, database: dg.ResourceParam[OpenDatabase]) -> None:
-    """Show, as the step's metadata and on the pages of the assets `tokens` and `tokens_endpoint_rl`."""
-    observations = observe_tokens(database, with_chart=True)
-    for each in observations:
-        context.log_event(each)
-    context.log.info(str(observations[0].description))
-    context.add_output_metadata({name: value for each in observations for name, value in each.metadata.items()})
+    """Show, as the step's metadata and on the page of the asset `tokens`."""
+    observation = observe_tokens(database, with_chart=True)
+    context.log_event(observation)
+    context.log.info(str(observation.description))
+    context.add_output_metadata(dict(observation.metadata))
 
 
 @dg.job(
@@ -214,23 +205,27 @@ def show_tokens() -> None:
     minimum_interval_seconds=LOOK_EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Shows the tokens on the pages of the assets `tokens` and `tokens_endpoint_rl`: at once when a token dies or a "
-        "limit is used up, and every ten minutes while calls are sent."
+        "Shows the tokens on the page of the asset `tokens`: at once when a token dies or a limit is used up, and "
+        "every ten minutes while calls are sent. Once a day it also shows what calls have cost, on the page of `costs`."
     ),
 )
 def tokens_sensor(
     context: dg.SensorEvaluationContext, database: dg.ResourceParam[OpenDatabase]
 ) -> dg.SensorResult | dg.SkipReason:
     """Show in the tick: a run would be a process for a few queries."""
-    opened = database.database
+    opened, at = database.database, datetime.now(UTC)
     states, windows = load_tokens(opened), load_all_windows(opened)
-    now = Seen(picture_of(states, windows), datetime.now(UTC).timestamp(), load_last_call(opened))
-    if not is_worth_showing(read_cursor(context.cursor), now):
+    before = read_cursor(context.cursor)
+    costs_of = None if before is None else before.costs_of
+    now = Seen(picture_of(states, windows), at.timestamp(), load_last_call(opened), costs_of)
+    if not is_worth_showing(before, now):
         return dg.SkipReason("nothing has changed, or the tokens were shown lately")
-    observations = observe_tokens(database, with_chart=False)
-    return dg.SensorResult(
-        asset_events=observations, skip_reason=str(observations[0].description), cursor=json.dumps(asdict(now))
-    )
+    seen = [observe_tokens(database, with_chart=False)]
+    said, today = str(seen[0].description), at.date().isoformat()
+    if costs_of != today and (costs := observe_costs(database, at)) is not None:
+        seen.append(costs)
+        now = replace(now, costs_of=today)
+    return dg.SensorResult(asset_events=seen, skip_reason=said, cursor=json.dumps(asdict(now)))
 
 
 def is_worth_showing(before: Seen | None, now: Seen) -> bool:

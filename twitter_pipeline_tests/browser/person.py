@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from twitter_pipeline_tests.browser.place import PATIENCE_MS
 
@@ -86,10 +87,20 @@ class Person:
         return self.page.get_by_role("button", name="Launch Run")
 
 
-def person_at(browser: Browser, url: str, *, height: int) -> Person:
-    """Give a person a window of their own, 1,400 pixels wide."""
-    context = browser.new_context(
+@contextmanager
+def window_of(browser: Browser, *, height: int) -> Generator[BrowserContext]:
+    """Open a window, 1,400 pixels wide, while the context lasts; its tabs share what the browser keeps."""
+    window = browser.new_context(
         viewport={"width": 1400, "height": height}, permissions=["clipboard-read", "clipboard-write"]
     )
-    context.set_default_timeout(PATIENCE_MS)
-    return Person(context.new_page(), url)
+    window.set_default_timeout(PATIENCE_MS)
+    yield window
+    window.close()
+
+
+@contextmanager
+def in_a_window(window: BrowserContext, url: str) -> Generator[Person]:
+    """Put somebody at a new tab while the context lasts."""
+    page = window.new_page()
+    yield Person(page, url)
+    page.close()

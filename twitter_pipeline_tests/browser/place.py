@@ -15,7 +15,12 @@ from twitter_pipeline.local import stop
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-PATIENCE_MS = 90_000
+MISSING = (
+    "neither Chromium nor Chrome was found. Install one (on Debian and Ubuntu: apt-get install chromium), or name it: "
+    "CHROMIUM=/where/it/is"
+)
+
+PATIENCE_MS = 150_000
 """How long to wait for anything on a page; the daemon alone looks for backfills every half minute."""
 
 # `up` as the command line calls it, its folder given; without a token the sandbox is part of it.
@@ -32,8 +37,9 @@ up(load_settings(os.environ, env_file=folder / ".env"), prepare=prepare, local_d
 
 
 def find_chromium() -> str | None:
-    """Return where the system's Chromium or Chrome is; None when there is none."""
-    return next((found for name in CHROMIUMS if (found := shutil.which(name))), None)
+    """Return where the system's Chromium or Chrome is, or the one that CHROMIUM names; None when there is none."""
+    named = os.environ.get("CHROMIUM")
+    return next((found for name in ([named] if named else CHROMIUMS) if (found := shutil.which(name))), None)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from twitter_pipeline.orchestration.run_pages import SAID
 from twitter_pipeline.settings import PROJECT_DIR
-from twitter_pipeline_tests.browser.person import Person, person_at
-from twitter_pipeline_tests.browser.place import chromium_running, find_chromium, ui_of
+from twitter_pipeline_tests.browser.person import Person, in_a_window, window_of
+from twitter_pipeline_tests.browser.place import MISSING, chromium_running, find_chromium, ui_of
 
 FOLDER = PROJECT_DIR / "docs" / "images"
 
@@ -36,17 +36,19 @@ def main() -> None:
     """Take all pictures anew; needs Chromium or Chrome."""
     executable = find_chromium()
     if executable is None:
-        sys.exit("Neither Chromium nor Chrome is installed here (on Debian and Ubuntu: apt-get install chromium).")
+        sys.exit(f"No picture was taken: {MISSING}")
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
         chromium_running(executable) as browser,
         ui_of(Path(folder)) as url,
+        window_of(browser, height=HEIGHT) as window,
+        in_a_window(window, url) as person,
     ):
-        person = person_at(browser, url, height=HEIGHT)
         take_launchpad_and_run(person)
         take_backfill(person)
         take_token_page(person)
+        take_costs(person)
         take_catalog(person)
         take_automation(person)
 
@@ -65,7 +67,7 @@ def take_launchpad_and_run(person: Person) -> None:
     person.page.get_by_text(SAID).scroll_into_view_if_needed()
     save(person.page, "run")
     person.page.get_by_text("View full message").last.click()
-    expect(person.page.get_by_role("dialog").get_by_text("span (UTC)")).to_be_visible()
+    expect(person.page.get_by_role("dialog").get_by_role("cell", name="span")).to_be_visible()
     save(person.page, "run-summary")
 
 
@@ -87,10 +89,21 @@ def take_token_page(person: Person) -> None:
     save(person.page, "tokens")
 
 
+def take_costs(person: Person) -> None:
+    """Take what the asset `costs` shows after the job that shows what was paid has run."""
+    person.open_launchpad("show_costs")
+    person.launch()
+    person.open("/assets/costs?view=events")
+    save(person.show("cost by day").get_by_role("img", name="cost by day"), "chart-costs")
+    person.close()
+
+
 def take_catalog(person: Person) -> None:
-    """Take the graph of the groups of assets."""
+    """Take the graph of all assets, its groups open."""
     person.open("/asset-groups")
     expect(person.page.get_by_text("backfills", exact=True).first).to_be_visible()
+    person.page.keyboard.press("Alt+KeyE")
+    expect(person.page.get_by_text("fetch_runs", exact=True).first).to_be_visible()
     save(person.page, "catalog")
 
 

@@ -140,7 +140,9 @@ def test_a_broken_promise_is_told_when_its_check_fails_and_when_it_passes_again(
     workshop.fetch({"username": "alpha", "track_after": True})
     # Some of its tweets as if the watch had brought them, ten minutes after they were written.
     workshop.database.execute(
-        "UPDATE tweets SET created_at = first_read_at - interval '10 minutes', first_read_run_id = NULL"
+        "UPDATE tweets t SET id = id_at(first_read_at - interval '10 minutes') + n, first_read_run_id = NULL,"
+        " created_at = first_read_at - interval '10 minutes'"
+        " FROM (SELECT id, row_number() OVER () AS n FROM tweets) AS numbered WHERE numbered.id = t.id"
     )
     workshop.database.execute("UPDATE user_state SET tracked_since = now() - interval '1 hour'")
     for promise in ("900", "300", "300", "900"):

@@ -1,13 +1,16 @@
 """What Dagster is told of accounts: of all while they are few, of those that need a look when they are many."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import dagster as dg
+import pytest
 from dagster_shared.serdes import serialize_value
 
-from twitter_pipeline.orchestration.reports import ROWS_SHOWN, describe_accounts, failure_of
+from twitter_pipeline.orchestration.reports import ROWS_SHOWN, describe_accounts, failure_of, span_in_words
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.pages import Span
 from twitter_pipeline.store.runs import AccountReport
 from twitter_pipeline.words import AccountOutcome
 
@@ -44,7 +47,22 @@ def many(count: int, *, failed: int) -> list[AccountReport]:
 def outcomes_shown(described: Mapping[str, dg.MetadataValue]) -> list[object]:
     table = described["accounts"]
     assert isinstance(table, dg.TableMetadataValue)
-    return [str(record.data["outcome"]).split(":")[0] for record in table.records]
+    return [record.data["outcome"] for record in table.records]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        ((2024, 5, 31), (2024, 5, 31), "2024-05-31"),
+        ((2024, 5, 1), (2024, 5, 31), "2024-05-01 to 31"),
+        ((2024, 5, 31), (2024, 6, 1), "2024-05 to 2024-06"),
+        ((2023, 5, 2), (2024, 5, 2), "2023-05 to 2024-05"),
+    ],
+)
+def test_a_span_is_as_short_as_it_can_be(first: tuple[int, int, int], last: tuple[int, int, int], words: str) -> None:
+    span = Span(datetime(*first, tzinfo=UTC), datetime(*last, 23, tzinfo=UTC))
+
+    assert span_in_words(span) == words
 
 
 def test_few_accounts_are_all_shown_in_their_order(database: Database) -> None:

@@ -21,7 +21,7 @@ from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
 
 CHARTS = {"tweets by account", "calls against the limits"}
 
-COLUMNS = "account asked new stored span (UTC) calls waited (s) cost (USD) outcome"
+COLUMNS = "account asked new stored span calls waited cost outcome"
 
 MOST_BYTES = 50_000
 """Of a chart, which lies in the event; the UI loads it with the log."""
@@ -102,7 +102,7 @@ def test_a_run_that_is_done_ends_with_its_accounts_and_two_pictures(make_worksho
     assert [(row["account"], row["new"], row["outcome"]) for row in rows_in(entry)] == [
         ("@alpha", 170, "done"),
         ("@beta", 120, "done"),
-        ("@missing_isle", 0, "unavailable: X knows no account of this name"),
+        ("@missing_isle", 0, "unavailable"),
     ]
     for name in CHARTS:
         png, (width, height) = picture_in(entry[name])
@@ -132,11 +132,11 @@ def test_a_partial_run_and_a_killed_one_say_what_became_of_the_accounts_too(make
 
     assert partial.error is not None
     assert (of_partial["status"].value, of_killed["status"].value) == ("partial", "failed")
-    assert [(row["account"], row["outcome"].split(":")[0]) for row in rows_in(of_partial)] == [
+    assert [(row["account"], row["outcome"]) for row in rows_in(of_partial)] == [
         ("@alpha", "done"),
         ("@beta", "failed"),
     ]
-    assert [row["outcome"].split(":")[0] for row in rows_in(of_killed)] == ["interrupted"]
+    assert [row["outcome"] for row in rows_in(of_killed)] == ["interrupted"]
     assert set(of_partial) >= CHARTS
     assert set(of_killed) >= CHARTS
 

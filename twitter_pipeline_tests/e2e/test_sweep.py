@@ -58,6 +58,19 @@ def test_nothing_is_swept_on_a_day_without_tweets(make_workshop: MakeWorkshop) -
     assert workshop.report(swept(workshop).run_id).accounts == 0
 
 
+def test_the_schedule_steps_aside_at_a_budget_that_is_used_up_and_says_which(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITTER_BUDGET_DAY_POSTS", "60")
+    workshop = make_workshop([silent("alpha", 20)])
+    posted(workshop, 8)
+    answer = tick(workshop)
+
+    assert isinstance(answer, dg.SkipReason)
+    assert str(answer.skip_message).startswith("the budget of the day is used up (28 of 60 posts, and the next call")
+    assert str(answer.skip_message).endswith(" until 00:00 UTC")
+
+
 @pytest.mark.parametrize("remove", [False, True])
 def test_the_schedule_launches_a_sweep_that_marks_what_x_has_deleted(
     make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch, remove: bool

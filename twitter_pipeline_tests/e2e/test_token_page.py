@@ -1,4 +1,4 @@
-"""The token page: what the job and the sensor show of the tokens, on the assets of their tables."""
+"""The token page: what the job and the sensor show of the tokens, on the asset of their table."""
 
 from collections.abc import Mapping
 
@@ -33,16 +33,13 @@ def rows(shown: Shown, name: str) -> list[dict[str, object]]:
     return [dict(row.data) for row in table.records]
 
 
-def run_show_tokens() -> dict[str, Shown]:
-    """Run the job and return what it shows on each asset, as its page gets it from Dagster's storage."""
+def run_show_tokens() -> Shown:
+    """Run the job and return what it shows on the asset, as its page gets it from Dagster's storage."""
     with dg.DagsterInstance.get() as instance:
         assert defs.resolve_job_def("show_tokens").execute_in_process(instance=instance).success
-        found: dict[str, Shown] = {}
-        for name in ("tokens", "tokens_endpoint_rl"):
-            (record,) = instance.fetch_observations(dg.AssetKey(name), limit=1).records
-            assert record.asset_observation is not None
-            found[name] = record.asset_observation.metadata
-    return found
+        (record,) = instance.fetch_observations(dg.AssetKey("tokens"), limit=1).records
+    assert record.asset_observation is not None
+    return record.asset_observation.metadata
 
 
 def tick(workshop: Workshop, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
@@ -58,26 +55,30 @@ def test_the_job_shows_state_limits_use_and_chart_of_every_token(make_workshop: 
     calls = len(workshop.sandbox.api.calls)
     shown = run_show_tokens()
 
-    states = {str(row["token"]): row for row in rows(shown["tokens"], "tokens")}
+    states = {str(row["token"]): row for row in rows(shown, "tokens")}
     assert [(name, row["status"]) for name, row in states.items()] == [
         ("TWITTER_BEARER_1", "active"),
         ("TWITTER_BEARER_2", "active"),
         ("TWITTER_BEARER_3", "invalid"),
     ]
     assert "401" in str(states["TWITTER_BEARER_3"]["reason"])
-    assert sum(int(str(row["calls"])) for row in states.values()) == calls
-    assert int(str(states["TWITTER_BEARER_3"]["failed"])) > 0
-    assert shown["tokens"]["billed posts, last day"].value == 180
-    timelines = [row for row in rows(shown["tokens_endpoint_rl"], "limits") if row["endpoint"] == "/2/users/:id/tweets"]
-    assert sorted((row["limit"], row["remaining"], row["calls"], row["state"]) for row in timelines) == [
-        ("3", "0", 3, "used up"),
-        ("3", "2", 1, "free"),
+    timelines = [row for row in rows(shown, "limits") if row["endpoint"] == "/2/users/:id/tweets"]
+    assert sorted((row["limit"], row["remaining"], row["state"]) for row in timelines) == [
+        ("3", "0", "used up"),
+        ("3", "2", "free"),
     ]
+    # Years away, so with its date.
     assert all(str(row["resets (UTC)"]) > f"{workshop.opened_at:%Y-%m-%d %H:%M:%S}" for row in timelines)
-    chart = shown["tokens"]["use of the last day"]
+    use = rows(shown, "use of the last day")
+    assert sum(int(str(row["calls"])) for row in use) == calls
+    assert {row["calls"] for row in use if row["endpoint"] == "/2/users/:id/tweets"} >= {1, 3}
+    failed = {str(row["token"]): row["failed"] for row in use if row["failed"]}
+    assert failed == {"TWITTER_BEARER_3": 1}
+    assert (shown["billed posts, last day"].value, shown["calls, last day"].value) == (180, calls)
+    chart = shown["chart of the last day"]
     assert isinstance(chart, dg.MarkdownMetadataValue)
     assert "](data:image/svg+xml," in str(chart.md_str)
-    assert "TWITTER_BEARER_3: invalid since" in str(shown["tokens"]["what holds work up"].value)
+    assert "TWITTER_BEARER_3: invalid since" in str(shown["what holds work up"].value)
     # To look costs nothing.
     assert len(workshop.sandbox.api.calls) == calls
 
@@ -90,19 +91,21 @@ def test_the_sensor_shows_what_has_changed_once_without_a_run(make_workshop: Mak
     workshop.database.execute("UPDATE tokens SET status = 'revoked', status_reason = 'suspended' WHERE id = 1")
     changed = tick(workshop, first.cursor)
 
-    assert [event.asset_key.to_user_string() for event in first.asset_events] == ["tokens", "tokens_endpoint_rl"]
+    shown = [event.asset_key.to_user_string() for event in first.asset_events]
+    # The costs go with them once a day.
+    assert shown == ["tokens", "costs"]
     assert not first.run_requests
     assert isinstance(again, dg.SkipReason)
     assert isinstance(changed, dg.SensorResult)
-    (of_tokens, _) = changed.asset_events
+    (of_tokens,) = changed.asset_events
     assert [row["status"] for row in rows(of_tokens.metadata, "tokens")] == ["revoked", "active", "invalid"]
     # What the sensor shows is kept for good: no picture.
-    assert "use of the last day" not in of_tokens.metadata
+    assert "chart of the last day" not in of_tokens.metadata
 
 
 def test_before_the_first_call_the_page_says_so(make_workshop: MakeWorkshop) -> None:
     make_workshop([])
     shown = run_show_tokens()
 
-    assert shown["tokens"]["what holds work up"].value == "- No token is known yet."
-    assert rows(shown["tokens"], "tokens") == []
+    assert shown["what holds work up"].value == "- No token is known yet."
+    assert rows(shown, "tokens") == []

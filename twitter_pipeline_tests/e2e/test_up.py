@@ -37,6 +37,30 @@ up(load_settings(os.environ, env_file=folder / ".env"), prepare=lambda place: No
 """
 
 
+# The command itself, its folder given; in place of Dagster, which takes ten seconds to start, a server that answers.
+COMMAND = """
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from twitter_pipeline.cli import main
+from twitter_pipeline.local import up
+from twitter_pipeline.local.processes import started
+from twitter_pipeline.settings import Settings
+
+@contextmanager
+def dagster(place, *, port, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "server_info").write_text("here")
+    words = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    with started("dagster-webserver", words, environment=place.environment(), folder=folder) as service:
+        yield [service]
+
+up.dagster = dagster
+Settings.local_dir = Path(sys.argv[1])
+sys.exit(main(["up", *sys.argv[2:]]))
+"""
+
+
 @pytest.fixture
 def port() -> int:
     with socket.socket() as probe:
@@ -50,7 +74,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def up(folder: Path, port: int) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def up(folder: Path, port: int) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start `up` with one token and an embedded server in `folder`."""
     ups: list[subprocess.Popen[str]] = []
     own = {
@@ -61,9 +85,14 @@ def up(folder: Path, port: int) -> Iterator[Callable[[], subprocess.Popen[str]]]
         "DATABASE_URL": "",
     }
 
-    def start() -> subprocess.Popen[str]:
-        words = [sys.executable, "-c", UP, str(folder)]
-        process = subprocess.Popen(words, env={**os.environ, **own}, stdout=subprocess.PIPE, text=True)
+    def start(program: str = UP, *words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(folder), *words],
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         ups.append(process)
         return process
 
@@ -109,7 +138,7 @@ def runs_in_the_ui(port: int) -> int:
 
 
 def test_up_serves_the_ui_survives_a_killed_server_and_leaves_nothing_when_stopped(
-    up: Callable[[], subprocess.Popen[str]], folder: Path, port: int
+    up: Callable[..., subprocess.Popen[str]], folder: Path, port: int
 ) -> None:
     process = up()
     lines = said_by(process)
@@ -130,6 +159,31 @@ def test_up_serves_the_ui_survives_a_killed_server_and_leaves_nothing_when_stopp
     assert processes_of(folder) == {}
     assert BEARER not in "".join([*commands.values(), *lines, logs])
     assert any("dagster_webserver" in command for command in commands.values())
+
+
+@pytest.mark.parametrize("words", [("--json",), ()])
+def test_up_goes_on_when_nobody_reads_what_it_says_any_more_and_ends_without_a_complaint(
+    up: Callable[..., subprocess.Popen[str]], folder: Path, port: int, words: tuple[str, ...]
+) -> None:
+    process = up(COMMAND, *words)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    first = process.stdout.readline()
+    process.stdout.close()
+    # Longer than from one look at the services to the next.
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.5)
+    stop.stop_up(folder)
+    rest = process.stderr.read()
+
+    url = f"http://127.0.0.1:{port}"
+    if words:
+        ready = {"ready": True, "url": url, "dagster_home": str(folder / "dagster"), "pid": process.pid}
+        assert json.loads(first) == {**ready, "sandbox": False}
+    else:
+        assert first == f"Dagster UI  {url}\n"
+    assert (process.wait(), rest) == (0, "Stopped.\n" if words else "")
+    assert processes_of(folder) == {}
 
 
 def test_a_taken_port_is_named_with_the_way_out(port: int) -> None:

@@ -101,6 +101,26 @@ def test_a_database_that_is_away_or_silent_suggests_nothing_soon(
     assert capfd.readouterr() == ("", "")
 
 
+def test_names_are_looked_for_without_loading_what_somebody_at_a_prompt_would_wait_for() -> None:
+    script = "import sys; from twitter_pipeline.cli import main; main(); print(*sys.modules, file=sys.stderr)"
+    asked = {
+        "_TWITTER_PIPELINE_COMPLETE": "fish_complete",
+        "COMP_WORDS": "twitter-pipeline status n",
+        "COMP_CWORD": "n",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **asked, "DATABASE_URL": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    loaded = set(done.stderr.split())
+    assert "psycopg2" in loaded
+    assert loaded & {"psycopg", "sqlalchemy", "rich", "asyncio", "twitter_pipeline.local.postgres"} == set()
+
+
 @pytest.mark.parametrize("shell", SCRIPTS)
 def test_the_script_of_each_shell_is_printed_alone(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["completion", shell])
