@@ -44,7 +44,6 @@ NOT_TYPED = {
     ("README.md", "twitter_pipeline"): "the first hour has it",
     ("README.md", "Backfills"): "docs/operating.md has the same of fewer months: X allows one archive search a second",
     ("README.md", "Bringing in what you have"): "needs files of the reader",
-    ("README.md", "More than one machine"): "needs machines",
 }
 
 
