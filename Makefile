@@ -10,8 +10,8 @@ STAMP := $(VENV)/.installed
 # Tests and tools may be told more: make test ARGS="-k coverage"
 ARGS :=
 
-# How many tests run side by side: more than two cores, since many a test waits for others.
-WORKERS := 3
+# How many tests run side by side.
+WORKERS := 2
 
 # Which Python makes the .venv; the first of these that is new enough unless given: make setup PYTHON=/opt/python3.12
 PYTHON :=

@@ -178,7 +178,7 @@ class Ui:
 
     def filled(self, backfill_id: str) -> list[RunReport]:
         """Wait until a backfill has succeeded and return its runs."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while True:
             backfill = self.ask(BACKFILL_STATE, id=backfill_id)["data"]["partitionBackfillOrError"]
             if backfill["status"].startswith("COMPLETED"):
@@ -399,12 +399,14 @@ def test_a_run_whose_process_is_killed_is_failed_in_dagster_and_closed_by_the_da
     assert ui.stored("long_two") == ui.api.world.served_ids("long_two")
 
 
+# The daemon looks for tracked accounts, and for backfills, only now and then.
+@pytest.mark.timeout(600)
 def test_months_and_accounts_that_are_chosen_in_the_ui_are_filled_by_few_runs(ui: Ui) -> None:
     months = MONTHS.get_partition_keys()
     chosen = [*months[-14:-8], *months[-3:]]
     wanted = [Months(read_month(key), read_month(key)).ids for key in chosen]
     before = len(ui.stored("delta"))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     with dg.DagsterInstance.get() as instance:
         # The account that was tracked above.
         while not (keys := instance.get_dynamic_partitions(ACCOUNTS_NAME)):

@@ -357,7 +357,10 @@ def test_a_token_whose_stream_somebody_else_holds_is_left_alone_and_another_list
     with station.listener() as first:
         first.wait_for("connected with TWITTER_BEARER_1")
         # Another database, as of a colleague with the same tokens.
-        station.database.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        station.database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(listening.ListenLock, "take_again", lambda *_: True)
             patch.setattr(listening.ListenLock, "is_held", lambda *_: True)
