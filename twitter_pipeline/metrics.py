@@ -1,7 +1,7 @@
 """What Prometheus is told, read from the database when it asks. Labels name tokens by their variables, never more."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -134,34 +134,35 @@ def metrics_of(figures: Figures, settings: Settings) -> Iterator[Metric]:
     yield from _of_budgets(figures, settings)
 
 
-def _of_calls(figures: Figures) -> Iterator[Metric]:
-    yield _counter("calls", "Calls that were ever sent to X.", figures.calls_ever)
-    recent = {(each.endpoint, each.outcome): each for each in figures.calls}
-    labels = ("endpoint", "outcome")
-    yield _gauge(
+_OF_RECENT_CALLS: tuple[tuple[str, str, Callable[[RecentCalls], int]], ...] = (
+    (
         "recent_calls",
         "Calls of the last 5 minutes; too_many_requests are refusals, under_way has no answer yet.",
-        {key: each.calls for key, each in recent.items()},
-        *labels,
-    )
-    yield _gauge(
+        lambda each: each.calls,
+    ),
+    (
         "recent_results",
         "Tweets and profiles that the calls of the last 5 minutes brought.",
-        {key: each.results for key, each in recent.items()},
-        *labels,
-    )
-    yield _gauge(
+        lambda each: each.results,
+    ),
+    (
         "recent_billed_posts",
         "Posts that X bills of the calls of the last 5 minutes.",
-        {key: each.billed_posts for key, each in recent.items()},
-        *labels,
-    )
-    yield _gauge(
+        lambda each: each.billed_posts,
+    ),
+    (
         "recent_billed_users",
         "Profiles that X bills of the calls of the last 5 minutes.",
-        {key: each.billed_users for key, each in recent.items()},
-        *labels,
-    )
+        lambda each: each.billed_users,
+    ),
+)
+
+
+def _of_calls(figures: Figures) -> Iterator[Metric]:
+    yield _counter("calls", "Calls that were ever sent to X.", figures.calls_ever)
+    for name, said, value_of in _OF_RECENT_CALLS:
+        values = {(each.endpoint, each.outcome): value_of(each) for each in figures.calls}
+        yield _gauge(name, said, values, "endpoint", "outcome")
     yield _counter("tweets_stored", "Tweets stored since PostgreSQL's statistics begin.", figures.tweets.stored)
     yield _gauge("tweets", "How many tweets there are, as PostgreSQL estimates.", {(): figures.tweets.estimated})
 
