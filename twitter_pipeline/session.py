@@ -40,6 +40,7 @@ from twitter_pipeline.store.runs import (
 )
 from twitter_pipeline.store.timelines import count_stored
 from twitter_pipeline.store.tokens import find_fit_tokens
+from twitter_pipeline.stream_rules import pack
 from twitter_pipeline.tokens import TokenPool, Waiting
 from twitter_pipeline.words import AccountOutcome, FetchKind, HoleCause, RunStatus
 from twitter_pipeline.workers.fetcher import Fetcher, WorkerFetcher, divide_threads
@@ -208,7 +209,7 @@ class FetchSession:
     ) -> Sequence[AccountReport]:
         """Fetch what is missing of these accounts, side by side, and return what became of each, by name.
 
-        Names that could not be looked up are looked up again, unless it was this run that tried.
+        Requests whose names are `not_looked_up` are taken up from the look-up on, unless this run has tried that.
         Raises Interrupted when the run is to stop, NoTokenAvailable when no token can go on, BudgetReached when a
         budget is used up.
         """
@@ -234,9 +235,25 @@ class FetchSession:
 
     def _deal(self, accounts: Sequence[Account], pages: Sequence[int]) -> list[list[Account]]:
         if self._kind is FetchKind.BACKFILL:
-            return [list(accounts)] if accounts else []  # they share the queries of the archive search
+            return self._deal_to_share_queries(accounts)
         dealt = deal_batches(pages, per_batch=self._settings.batch_accounts)
         return [[accounts[position] for position in batch] for batch in dealt]
+
+    def _deal_to_share_queries(self, accounts: Sequence[Account]) -> list[list[Account]]:
+        """Deal the accounts of a backfill: together in one process, else as many to a batch as a query has room for."""
+        if self._leads:
+            return [list(accounts)] if accounts else []
+        by_name = {account.request.username: account for account in accounts}
+        most = self._settings.batch_accounts
+        return [
+            [by_name[name] for name in names[first : first + most]]
+            for names in pack(by_name, self._settings.archive_query_characters)
+            for first in range(0, len(names), most)
+        ]
+
+    def note_broken(self, name: str, text: str) -> None:
+        """Take over how a step broke off, in another process maybe: the name of its error's class, and its text."""
+        self._broken = self._broken or how_it_broke(name, text)
 
     def account_reports(self) -> tuple[AccountReport, ...]:
         """Return what became of the run's accounts up to now, by name."""

@@ -1,15 +1,18 @@
 """Backfills in Dagster: the tweets of tracked accounts by month and by account, filled by choosing partitions."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
 
 import dagster as dg
 
+from twitter_pipeline.accounts import Account
 from twitter_pipeline.coverage import IdRange, is_dated, time_at
 from twitter_pipeline.errors import BudgetReached, NoTokenAvailable
 from twitter_pipeline.months import FIRST_MONTH, month_after, month_of
+from twitter_pipeline.orchestration.batches import Batch, accounts_of, batch_of
 from twitter_pipeline.orchestration.joining import handed_over
 from twitter_pipeline.orchestration.partitions import (
     ACCOUNTS,
@@ -53,52 +56,63 @@ NAMELESS = "another account holds the name it was known by; the job check_accoun
 UNPROVED = "its holes could not be closed; run it again"
 
 
-def _filled_by(
-    key: dg.AssetKey,
-    partitions: dg.PartitionsDefinition[str],
-    config: type[dg.Config],
-    *,
-    partitions_a_run: int | None,
-    description: str,
-) -> Callable[[Callable[..., Iterator[dg.AssetMaterialization]]], dg.AssetsDefinition]:
-    """Make an asset of a function that fetches partitions and yields those that are whole; None a run is all."""
-
-    def decorate(fill: Callable[..., Iterator[dg.AssetMaterialization]]) -> dg.AssetsDefinition:
-        with warnings.catch_warnings():
-            # Several partitions in one run need a policy, which Dagster calls beta. Its version is locked.
-            warnings.simplefilter("ignore", dg.BetaWarning)
-            return dg.asset(
-                key=key,
-                partitions_def=partitions,
-                backfill_policy=dg.BackfillPolicy(max_partitions_per_run=partitions_a_run),
-                config_schema=config.to_config_schema().as_field(),
-                deps=[tweets, user_state],
-                output_required=False,
-                group_name=GROUP,
-                kinds={"postgres"},
-                pool=BACKFILL_POOL,
-                description=description,
-            )(fill)
-
-    return decorate
+# What a step says that broke off for lack of a token or of money: the name of the error's class, and its text. Its run
+# goes on to its end, since what is whole by now is so all the same.
+Breach = dict[str, str]
 
 
-@_filled_by(
-    BY_MONTH,
-    MONTHS,
-    MonthsConfig,
-    partitions_a_run=MONTHS_A_RUN,
-    description=(
-        "The tweets of a month, of all tracked accounts or of those that the config names. Materializing it fetches "
-        "what is missing. A month is materialized when it is whole for each account that can be read; else it fails "
-        "and says for whom it is not, and why. Running it again does only what is missing."
-    ),
+@dg.op(
+    ins={"tables": dg.In(dg.Nothing)},
+    out={"batches": dg.DynamicOut(Batch), "breach": dg.Out(Breach)},
+    pool=BACKFILL_POOL,
+    description="Look up the accounts, and deal those that share queries of the archive search to one batch.",
 )
-def tweets_by_month(
-    context: dg.AssetExecutionContext, x_api: dg.ResourceParam[FetchSession], database: dg.ResourceParam[OpenDatabase]
+def resolve_accounts(
+    context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession]
+) -> Iterator[dg.DynamicOutput[Batch] | dg.Output[Breach]]:
+    """Yield one batch where the run's process works on the steps, else as many as can be spread over workers."""
+    breach: Breach = {}
+    batches: Sequence[Sequence[Account]] = ()
+    with _going_on(breach), handed_over(x_api):
+        batches = x_api.resolve().batches
+    tell(context.log, [each for each in x_api.account_reports() if each.outcome is not AccountOutcome.PENDING])
+    for number, batch in enumerate(batches, start=1):
+        yield dg.DynamicOutput(batch_of(batch), mapping_key=f"batch_{number:03}", output_name="batches")
+    yield dg.Output(breach, output_name="breach")
+
+
+@dg.op(description="Fetch what is missing of the accounts in the batch, each page stored before the next is asked for.")
+def fill_accounts(context: dg.OpExecutionContext, batch: Batch, x_api: dg.ResourceParam[FetchSession]) -> Breach:
+    """Fetch; what is left unfinished is told by the last step, which sees all accounts."""
+    breach: Breach = {}
+    with _going_on(breach), handed_over(x_api):
+        reports = x_api.fetch(accounts_of(batch))
+        tell(context.log, [each for each in reports if each.reason])
+    return breach
+
+
+@contextmanager
+def _going_on(breach: Breach) -> Generator[None]:
+    """Note the lack of a token or of money instead of raising it."""
+    try:
+        yield
+    except (NoTokenAvailable, BudgetReached) as error:
+        breach.update(name=type(error).__name__, text=str(error))
+
+
+LAST_STEP: Final = "Close the run, tell which partitions are whole, and fail for those that are not."
+
+
+@dg.op(out=dg.Out(dg.Nothing, is_required=False), description=LAST_STEP)
+def tell_months(
+    context: dg.OpExecutionContext,
+    breach: Breach,
+    breaches: list[Breach],
+    x_api: dg.ResourceParam[FetchSession],
+    database: dg.ResourceParam[OpenDatabase],
 ) -> Iterator[dg.AssetMaterialization]:
-    """Fill months; those that are whole are materialized also beside others that are not."""
-    report, until = _fill(context, x_api, database)
+    """Materialize the months that are whole, also beside others that are not."""
+    report, until = _close([breach, *breaches], x_api, database)
     asked = [each for each in report.account_reports if each.outcome is not AccountOutcome.UNAVAILABLE]
     reports = {each.user_id: each for each in asked if each.user_id is not None}
     unknown = [each for each in asked if each.user_id is None]
@@ -115,23 +129,17 @@ def tweets_by_month(
     _fail_for(lines, report, database)
 
 
-@_filled_by(
-    BY_ACCOUNT,
-    ACCOUNTS,
-    AccountsConfig,
-    partitions_a_run=None,
-    description=(
-        "The tweets of a tracked account from its first month up to now. Materializing it fetches what is missing. An "
-        "account is materialized when it is whole; else it fails and says why. Accounts that follow each other in the "
-        "list are filled by one run."
-    ),
-)
-def tweets_by_account(
-    context: dg.AssetExecutionContext, x_api: dg.ResourceParam[FetchSession], database: dg.ResourceParam[OpenDatabase]
+@dg.op(out=dg.Out(dg.Nothing, is_required=False), description=LAST_STEP)
+def tell_accounts(
+    context: dg.OpExecutionContext,
+    breach: Breach,
+    breaches: list[Breach],
+    x_api: dg.ResourceParam[FetchSession],
+    database: dg.ResourceParam[OpenDatabase],
 ) -> Iterator[dg.AssetMaterialization]:
-    """Fill accounts; those that are whole are materialized also beside others that are not."""
+    """Materialize the accounts that are whole, also beside others that are not."""
     keys = account_keys_of(context.run, context.instance)
-    report, until = _fill(context, x_api, database)
+    report, until = _close([breach, *breaches], x_api, database)
     reports = {each.username: each for each in report.account_reports}
     states = {each.user_id: each for each in load_life_states(database.database, list(keys), until=until)}
     lines: list[str] = []
@@ -144,6 +152,71 @@ def tweets_by_account(
             why = NAMELESS if own is None else _why(own)
             lines.append(f"{keys[life.user_id]}, {_span_of(state.missing, life)}: {why}")
     _fail_for(lines, report, database)
+
+
+def _filled_by(
+    last_step: dg.OpDefinition,
+    key: dg.AssetKey,
+    partitions: dg.PartitionsDefinition[str],
+    config: type[dg.Config],
+    *,
+    partitions_a_run: int | None,
+    description: str,
+) -> dg.AssetsDefinition:
+    """Make the asset whose partitions these steps fill; None partitions a run is all."""
+
+    def compose(tweets: Any, state: Any) -> Any:
+        batches, breach = resolve_accounts([tweets, state])
+        return last_step(breach, batches.map(fill_accounts).collect())
+
+    with warnings.catch_warnings():
+        # Several partitions in one run need a policy, which Dagster calls beta. Its version is locked.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.graph_asset(
+            key=key,
+            ins={
+                "tweets": dg.AssetIn(tweets.key, dagster_type=dg.Nothing),
+                "state": dg.AssetIn(user_state.key, dagster_type=dg.Nothing),
+            },
+            # The steps read it from the run, as they do the request of other runs.
+            config=dg.ConfigMapping(_no_config, config_schema=config.to_config_schema().as_field()),
+            partitions_def=partitions,
+            backfill_policy=dg.BackfillPolicy(max_partitions_per_run=partitions_a_run),
+            group_name=GROUP,
+            kinds={"postgres"},
+            description=description,
+        )(compose)
+
+
+def _no_config(_: Any) -> dict[str, Any]:
+    return {}
+
+
+tweets_by_month = _filled_by(
+    tell_months,
+    BY_MONTH,
+    MONTHS,
+    MonthsConfig,
+    partitions_a_run=MONTHS_A_RUN,
+    description=(
+        "The tweets of a month, of all tracked accounts or of those that the config names. Materializing it fetches "
+        "what is missing. A month is materialized when it is whole for each account that can be read; else it fails "
+        "and says for whom it is not, and why. Running it again does only what is missing."
+    ),
+)
+
+tweets_by_account = _filled_by(
+    tell_accounts,
+    BY_ACCOUNT,
+    ACCOUNTS,
+    AccountsConfig,
+    partitions_a_run=None,
+    description=(
+        "The tweets of a tracked account from its first month up to now. Materializing it fetches what is missing. An "
+        "account is materialized when it is whole; else it fails and says why. Accounts that follow each other in the "
+        "list are filled by one run."
+    ),
+)
 
 
 @dg.sensor(minimum_interval_seconds=KEEP_EVERY_S, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -163,15 +236,15 @@ def tracked_accounts_sensor(
     return dg.SensorResult(dynamic_partitions_requests=requests)
 
 
-def _fill(context: dg.AssetExecutionContext, x_api: FetchSession, database: OpenDatabase) -> tuple[RunReport, datetime]:
-    """Fetch what is missing, close the run and return its report, and up to when tweets were asked for."""
-    until = datetime.now(UTC) - database.settings.settle - CLOCKS_APART
-    # Without a token or money the run is closed with the reason; what is whole by now is so all the same.
-    with suppress(NoTokenAvailable, BudgetReached), handed_over(x_api):
-        x_api.fetch_all()
+def _close(breaches: Sequence[Breach], x_api: FetchSession, database: OpenDatabase) -> tuple[RunReport, datetime]:
+    """Close the run; return its report, and up to when tweets were asked for."""
+    for breach in filter(None, breaches):
+        x_api.note_broken(breach["name"], breach["text"])
+    # Of a run that is executed again from its failure Dagster leaves out the steps that did not fail.
+    with _going_on({}), handed_over(x_api):
+        x_api.fetch([], not_looked_up=x_api.requests)
     report = x_api.finish()
-    tell(context.log, [each for each in report.account_reports if each.reason])
-    return report, until
+    return report, report.started_at - database.settings.settle - CLOCKS_APART
 
 
 def _of_month(state: MonthState, report: RunReport, until: datetime) -> Mapping[str, dg.MetadataValue]:

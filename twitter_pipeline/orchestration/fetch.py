@@ -1,24 +1,24 @@
 """The job `fetch_tweets`: resolve the names, fetch each batch, finish the run."""
 
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
 
 import dagster as dg
 
-from twitter_pipeline.accounts import Account
+from twitter_pipeline.orchestration.batches import (
+    Batch,
+    accounts_of,
+    batch_of,
+    batch_of_requests,
+    requests_not_looked_up,
+)
 from twitter_pipeline.orchestration.executors import chosen_executor
 from twitter_pipeline.orchestration.joining import handed_over
 from twitter_pipeline.orchestration.reports import describe_accounts, describe_run, failure_of, tell
 from twitter_pipeline.orchestration.requests import USUAL_REQUESTS, request_config
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.orchestration.tags import HISTORY_PRIORITY, KIND_TAG, PRIORITY_TAG
-from twitter_pipeline.request import FetchRequest, read_request
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.words import AccountOutcome, FetchKind
-
-Batch = list[dict[str, Any]]
-"""Accounts as plain values, so that a stored output can be read by a later version."""
 
 NOT_LOOKED_UP = "names_not_looked_up"
 """Longer than any name may be."""
@@ -35,11 +35,10 @@ def resolve_users(
     tell(context.log, absent)
     for number, batch in enumerate(dealt.batches, start=1):
         key = batch[0].request.username if len(batch) == 1 else f"batch_{number:03}"
-        yield dg.DynamicOutput([_as_values(account) for account in batch], mapping_key=key)
+        yield dg.DynamicOutput(batch_of(batch), mapping_key=key)
     if dealt.not_looked_up:
         # A step of their own, which fails, and looks them up again when the run is re-executed from failure.
-        names = [{"request": request.as_json(), "user_id": None} for request in dealt.not_looked_up]
-        yield dg.DynamicOutput(names, mapping_key=NOT_LOOKED_UP)
+        yield dg.DynamicOutput(batch_of_requests(dealt.not_looked_up), mapping_key=NOT_LOOKED_UP)
 
 
 @dg.op(description="Fetch what is missing of each account in the batch, each page stored before the next is asked for.")
@@ -50,10 +49,8 @@ def fetch_timelines(
     database: dg.ResourceParam[OpenDatabase],
 ) -> int:
     """Return the number of tweets fetched; raise a Failure when accounts are left unfinished."""
-    accounts = [_as_account(values) for values in batch if values["user_id"] is not None]
-    not_looked_up = [_as_request(values) for values in batch if values["user_id"] is None]
     with handed_over(x_api):
-        reports = x_api.fetch(accounts, not_looked_up=not_looked_up)
+        reports = x_api.fetch(accounts_of(batch), not_looked_up=requests_not_looked_up(batch))
     tell(context.log, reports)
     if (failure := failure_of(reports, database.database, database.settings.prices)) is not None:
         raise failure
@@ -84,27 +81,3 @@ def finish_run(
 def fetch_tweets() -> None:
     """Resolve, fan out, finish."""
     finish_run(resolve_users().map(fetch_timelines).collect())
-
-
-def _as_values(account: Account) -> dict[str, Any]:
-    return {
-        "request": account.request.as_json(),
-        "user_id": account.user_id,
-        "tweet_count": account.tweet_count,
-        "counted_at": None if account.counted_at is None else account.counted_at.isoformat(),
-        "note": account.note,
-    }
-
-
-def _as_request(values: dict[str, Any]) -> FetchRequest:
-    return read_request([values["request"]])[0]
-
-
-def _as_account(values: dict[str, Any]) -> Account:
-    return Account(
-        request=_as_request(values),
-        user_id=values["user_id"],
-        tweet_count=values["tweet_count"],
-        counted_at=None if values["counted_at"] is None else datetime.fromisoformat(values["counted_at"]),
-        note=values["note"],
-    )

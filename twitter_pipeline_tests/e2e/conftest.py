@@ -54,9 +54,13 @@ Entry = str | dict[str, Any]
 
 @dataclass
 class Trap:
-    """What happens when the timeline call number `at` arrives, 0 being the first; None springs it never."""
+    """What happens when the timeline call number `at` arrives, 0 being the first; None springs it never.
+
+    `endpoint` may name another sort of calls.
+    """
 
     at: int | None = None
+    endpoint: str = USER_TWEETS
     action: Callable[[], None] = field(default=lambda: None)
     fault: FaultKind | None = None
     seen: int = 0
@@ -68,7 +72,7 @@ class Trap:
 
     def __call__(self, endpoint: str, _number: int) -> FaultKind | None:
         """Serve as the script of faults."""
-        if endpoint != USER_TWEETS:
+        if endpoint != self.endpoint:
             return None
         number, self.seen = self.seen, self.seen + 1
         if number == self.at:

@@ -10,12 +10,14 @@ from typing import Any
 import dagster as dg
 import orjson
 import pytest
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 
 from twitter_pipeline.cli import main
 from twitter_pipeline.definitions import defs
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.local.processes import ending_signals_interrupt
 from twitter_pipeline.months import Months, month_of
+from twitter_pipeline.orchestration import launch
 from twitter_pipeline.orchestration.backfills import MONTHS_A_RUN, tracked_accounts_sensor
 from twitter_pipeline.orchestration.launch import FetchResult, run_backfill
 from twitter_pipeline.orchestration.partitions import (
@@ -195,6 +197,35 @@ def test_a_failed_month_can_be_run_again_alone(make_workshop: MakeWorkshop) -> N
     assert metadata["whole by search"] == 1
     written = workshop.sandbox.world.tweet_ids("deep")
     assert metadata["tweets stored"] == sum(tweet_id in january.ids for tweet_id in written)
+
+
+def test_a_failed_run_can_be_executed_again_from_its_failure(make_workshop: MakeWorkshop) -> None:
+    enrolled = Event()
+
+    def archive(endpoint: str, number: int) -> Fault | None:
+        return None if enrolled.is_set() else no_archive(endpoint, number)
+
+    workshop = make_workshop([of_a_year("deep", tweets=3600), of_a_year("alpha")], script=archive)
+    failed = fill(workshop, "deep", "alpha", months=Months(date(2023, 1, 1), date(2023, 1, 1)))
+    enrolled.set()
+    job = ReconstructableRepository.for_module(launch.__name__, "quiet_defs").get_reconstructable_job("__ASSET_JOB")
+    with dg.DagsterInstance.get() as instance:
+        # As the UI does it, which takes config and tags over.
+        parent = instance.get_run_by_id(failed.dagster_run_id)
+        assert parent is not None
+        again = dg.execute_job(
+            job.get_subset(asset_selection=frozenset([BY_MONTH])),
+            instance,
+            run_config=dict(parent.run_config),
+            tags=dict(parent.tags),
+            reexecution_options=dg.ReexecutionOptions.from_failure(parent.run_id, instance),
+        )
+
+    # Its last step alone failed; the others are not done again.
+    assert {event.step_key for event in again.all_events if event.is_step_start} == {"tweets_by_month.tell_months"}
+    assert workshop.outcomes(workshop.report(again.run_id)) == {"deep": "done", "alpha": "done"}
+    (metadata,) = materialized(again.run_id, BY_MONTH).values()
+    assert (metadata["accounts"], metadata["whole by search"]) == (2, 1)
 
 
 def test_accounts_that_cannot_be_read_do_not_count(make_workshop: MakeWorkshop) -> None:
@@ -401,7 +432,7 @@ def test_many_months_go_in_few_runs_and_the_runs_of_a_backfill_go_to_the_pool() 
     asset = defs.get_repository_def().assets_defs_by_key[BY_MONTH]
 
     assert asset.backfill_policy == dg.BackfillPolicy(max_partitions_per_run=MONTHS_A_RUN)
-    assert asset.op.pool == "backfill"
+    assert {op.pool for op in asset.node_def.iterate_op_defs()} == {"backfill", None}
     assert tags_of(SPRING) == {
         "dagster/asset_partition_range_start": "2023-03",
         "dagster/asset_partition_range_end": "2023-05",

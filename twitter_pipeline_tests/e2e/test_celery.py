@@ -16,12 +16,12 @@ import psutil
 import pytest
 from redis import Redis as Client
 
-from twitter_pipeline.orchestration.launch import run_backfill
+from twitter_pipeline.orchestration.launch import FetchResult, run_backfill
 from twitter_pipeline.orchestration.materializations import LAST_WRITTEN
 from twitter_pipeline.orchestration.partitions import BY_MONTH
 from twitter_pipeline.orchestration.sensors import fail_vanished_runs
 from twitter_pipeline.sandbox.accounts import AccountSpec
-from twitter_pipeline.sandbox.windows import TokenSpec
+from twitter_pipeline.sandbox.windows import SEARCH_ALL, TokenSpec
 from twitter_pipeline.settings import PROJECT_DIR, with_tokens
 from twitter_pipeline.store.runs import VANISHED
 from twitter_pipeline.words import Source
@@ -313,22 +313,60 @@ def test_a_restart_of_the_broker_stops_nothing(spread: Callable[..., Workshop], 
     assert_complete(workshop)
 
 
-def test_a_backfill_is_worked_on_by_a_worker(spread: Callable[..., Workshop], crew: Crew) -> None:
-    workshop = spread(Trap(), accounts=[of_a_year("alpha"), of_a_year("beta")])
-    worker = crew.start(workshop, "TWITTER_BEARER_2")
-    wait_until(worker.is_ready)
-    result = run_backfill(workshop.usernames, SPRING, Source.AUTO, workshop.place)
+def test_a_backfill_is_shared_by_workers_and_what_one_that_is_killed_had_is_taken_up_by_the_other(
+    spread: Callable[..., Workshop], crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITTER_ARCHIVE_PAGE_SIZE", "10")
+    names = ["alpha", "beta", "gamma", "delta"]
+    trap = Trap(at=4, endpoint=SEARCH_ALL)
+    workshop = spread(trap, accounts=[of_a_year(name) for name in names])
+    first, _ = crew.start_pair(workshop)
+    trap.action = first.kill
+    result = run_backfill(names, SPRING, Source.AUTO, workshop.place)
+    crew.end()
 
+    assert trap.sprung.is_set()
     assert result.error is None
     assert workshop.last_report().status == "done"
-    assert {call.token for call in workshop.sandbox.api.calls} == {1}
+    assert {call.token for call in workshop.sandbox.api.calls if call.endpoint == SEARCH_ALL} == {0, 1}
+    in_spring = {name: [each for each in workshop.truth(name) if each in SPRING.ids] for name in names}
+    assert {name: workshop.stored(name) for name in names} == in_spring
+    # The page that it had asked for and not stored.
+    assert workshop.bought_twice() <= 10
+    assert workshop.sandbox.api.refusals == 0
+    assert workshop.held_by_others() == []
+    assert months_told_by(result) == ["2023-03", "2023-04", "2023-05"]
+
+
+def test_what_one_worker_lacks_money_for_closes_the_run_that_others_work_on_too(
+    spread: Callable[..., Workshop], crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A page of ten may cost as much.
+    monkeypatch.setenv("TWITTER_BUDGET_RUN_POSTS", "30")
+    monkeypatch.setenv("TWITTER_ARCHIVE_PAGE_SIZE", "10")
+    workshop = spread(Trap(), accounts=[of_a_year(name) for name in ("alpha", "beta", "gamma")])
+    crew.start_pair(workshop)
+    result = run_backfill(workshop.usernames, SPRING, Source.AUTO, workshop.place)
+    crew.end()
+    report = workshop.last_report()
+
+    assert report.status == "partial"
+    assert report.error is not None
+    assert "the budget of the run is used up" in report.error
+    assert {each.cause for each in report.unfinished} == {"budget"}
+    assert result.error is not None
+    assert "not whole" in result.error
+    assert 0 < workshop.tweets_stored() <= 30
+
+
+def months_told_by(result: FetchResult) -> list[str | None]:
+    """The months that a run has materialized."""
     with dg.DagsterInstance.get() as instance:
         records = instance.get_records_for_run(
             result.dagster_run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
         ).records
     told = [record.event_log_entry.asset_materialization for record in records]
-    months = [each.partition for each in told if each is not None and each.asset_key == BY_MONTH]
-    assert months == ["2023-03", "2023-04", "2023-05"]
+    return [each.partition for each in told if each is not None and each.asset_key == BY_MONTH]
 
 
 def test_a_run_that_waits_for_a_worker_is_alive_and_ends_at_ctrl_c(spread: Callable[..., Workshop]) -> None:
