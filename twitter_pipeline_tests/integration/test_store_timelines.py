@@ -277,3 +277,41 @@ def test_what_an_import_had_left_out_comes_with_the_next_reading(database: Datab
     desk.save(tweets(100))
 
     assert database.execute("SELECT conversation_id, in_reply_to_user_id FROM tweets") == [(90, 7)]
+
+
+OTHERS = """
+INSERT INTO tweets (id, author_id, created_at, kind, text, first_read_at, last_read_at, raw)
+SELECT n, 13, %(at)s, 'original', '', %(at)s, %(at)s, '{}'
+FROM generate_series(%(lowest)s::bigint, %(highest)s::bigint, %(step)s) AS n
+"""
+
+TUPLES_READ = """
+SELECT sum(seq_tup_read + idx_tup_fetch)::int FROM pg_stat_user_tables WHERE starts_with(relname, 'tweets')
+"""
+
+
+def tuples_read(database: Database) -> int:
+    """How many rows of tweets the only connection has read up to now."""
+    database.execute("SELECT pg_stat_force_next_flush()")
+    return database.execute(TUPLES_READ)[0][0]
+
+
+@pytest.mark.parametrize("stored_before", [True, False])
+def test_of_all_that_others_wrote_in_the_span_of_a_page_nothing_is_read(database_url: str, stored_before: bool) -> None:
+    database = Database(database_url, pool_size=1)
+    desk = Desk(database)
+    begin, noon, end = (id_at(NOON + timedelta(hours=hours)) for hours in (-24, 0, 1))
+    page = tweets(*(end - 1 - number * ((end - noon) // 50) for number in range(50)))
+    database.execute(OTHERS, {"at": NOON, "lowest": begin, "highest": noon - 1, "step": (noon - begin) // 20_000})
+    if stored_before:
+        desk.save(page, IdRange(noon, end))
+    # What comes after it is beyond what PostgreSQL knows of the ids.
+    database.execute("ANALYZE tweets")
+    database.execute(OTHERS, {"at": NOON, "lowest": noon, "highest": end - 1, "step": (end - noon) // 5_000})
+    before = tuples_read(database)
+    desk.save(page, IdRange(noon, end))
+    after = tuples_read(database)
+    database.close()
+
+    # Those of the page, looked up and written over.
+    assert after - before < 3 * len(page)
