@@ -2,9 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -13,7 +15,7 @@ import orjson
 from benchmarks.load import LIMIT_S, TWEETS
 from benchmarks.place import Place, Sandbox, connected
 from benchmarks.printing import Sheet
-from benchmarks.sizes import WATCHED, fill
+from benchmarks.sizes import TWEETS_AN_ACCOUNT, WATCHED, fill
 from twitter_pipeline.budgets import Budgets
 from twitter_pipeline.coverage import IdRange, PageVerdict, id_at
 from twitter_pipeline.request import FetchRequest
@@ -67,26 +69,58 @@ SELECT sum(pg_table_size(relid))::float8 / 1e6, sum(pg_indexes_size(relid))::flo
 FROM pg_partition_tree('tweets') WHERE isleaf
 """
 
+SIZE_OF_CALLS = """
+SELECT sum(pg_total_relation_size(relid))::float8 / (SELECT count(*) FROM api_calls)
+FROM pg_partition_tree('api_calls') WHERE isleaf
+"""
+
 # Queries whose answer is about everything that is stored.
 READ_EVERYTHING = (9,)
 
+Work = Callable[[], object]
+Seconds = tuple[float, float]
+"""In the small table, and in the large one."""
+
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What was measured in one database: seconds by what was done, and megabytes of tables and indexes."""
+class Size:
+    """What a million tweets take, and a million calls, in megabytes."""
 
-    millions: int
-    seconds: Mapping[str, float]
     table_mb: float
     index_mb: float
+    calls_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A database of so many million tweets."""
+
+    millions: int
+    url: str
+    database: Database
+
+    @property
+    def size(self) -> Size:
+        """How large it is."""
+        table_mb, index_mb = self.database.execute(SIZE)[0]
+        ((calls_mb,),) = self.database.execute(SIZE_OF_CALLS)
+        return Size(table_mb / self.millions, index_mb / self.millions, calls_mb)
 
 
 def run(place: Place, *, millions: int) -> list[str]:
     """Fetch a million tweets in one run; compare a table of a million with one of many. Return what was missed."""
     sheet = Sheet(f"5. Growth: {ACCOUNTS * TWEETS:,} tweets in one run; a table of {millions} million beside one")
     _long_run(sheet, place)
-    small, large = (_measure(place, size) for size in (1, millions))
-    _compare(sheet, small, large)
+    with ExitStack() as cleanup:
+        small, large = (cleanup.enter_context(_filled(place, size)) for size in (1, millions))
+        place.admin("CHECKPOINT")
+        sizes = (small.size, large.size)
+        seconds = {
+            **_in_turn(_queries(small.url, cleanup), _queries(large.url, cleanup)),
+            **_in_turn(_pipeline(small), _pipeline(large)),
+            **_store_in_turn(small, large),
+        }
+    _compare(sheet, millions, seconds, sizes)
     return sheet.misses
 
 
@@ -122,31 +156,32 @@ def _fetch(place: Place, url: str, sandbox: Sandbox, names: list[str]) -> float:
     return max(place.fetch(url, sandbox, [{"username": name} for name in names], limit_s=2 * LIMIT_S).peaks_mb)
 
 
-def _measure(place: Place, millions: int) -> Measured:
+@contextmanager
+def _filled(place: Place, millions: int) -> Generator[Filled]:
     with place.database(f"growth_{millions}") as url:
         fill(url, millions=millions)
-        place.admin("CHECKPOINT")
         database = Database(url)
-        table_mb, index_mb = database.execute(SIZE)[0]
-        seconds = {**_queries(url), **_pipeline(database, url), **_loader(database)}
-        database.close()
-    return Measured(millions, seconds, table_mb, index_mb)
+        try:
+            yield Filled(millions, url, database)
+        finally:
+            database.close()
 
 
-def _queries(url: str) -> dict[str, float]:
-    """Time the queries of sql/README.md, on an account that is watched."""
+def _queries(url: str, cleanup: ExitStack) -> dict[str, Work]:
+    """Return the queries of sql/README.md, on an account that is watched."""
     text = (PROJECT_DIR / "sql" / "README.md").read_text(encoding="utf-8").replace("'nasa'", "'account_7'")
     found = re.findall(r"^### (.+?)\n.*?```sql\n(.*?)```", text, re.DOTALL | re.MULTILINE)
-    with connected(url) as connection:
-        return {
-            f"query {heading}": _timed(lambda query=query: connection.execute(query.encode()).fetchall())
-            for heading, query in found
-        }
+    connection = cleanup.enter_context(connected(url))
+    return {
+        f"query {heading}": lambda query=query: connection.execute(query.encode()).fetchall()
+        for heading, query in found
+    }
 
 
-def _pipeline(database: Database, url: str) -> dict[str, float]:
-    """Time what planning, the sensor, the checks and the status of an account ask."""
-    settings = replace(Settings(), database_url=url, budgets=Budgets())
+def _pipeline(filled: Filled) -> dict[str, Work]:
+    """Return what planning, the sensor, the checks and the status of an account ask."""
+    database = filled.database
+    settings = replace(Settings(), database_url=filled.url, budgets=Budgets())
     now = datetime.now(UTC)
     watched = list(range(1, WATCHED + 1))
     store = TimelineStore(database, user_id=7, fetch_run_id=1, asked_as="account_7")
@@ -159,40 +194,67 @@ def _pipeline(database: Database, url: str) -> dict[str, float]:
         store.count()
 
     return {
-        "planning an account's next request": _timed(plan),
-        "a tick of the watch's sensor": _timed(lambda: take_due(database, settings)),
-        f"what is new of {WATCHED} accounts, after a poll": _timed(
-            lambda: load_newly_read(database, watched, remembered_from=now - timedelta(days=28))
+        "planning an account's next request": plan,
+        "a tick of the watch's sensor": lambda: take_due(database, settings),
+        f"what is new of {WATCHED} accounts, after a poll": lambda: load_newly_read(
+            database, watched, remembered_from=now - timedelta(days=28)
         ),
-        "who wrote today, before the sweep": _timed(lambda: load_active_since(database, now - timedelta(days=1))),
-        "delays of the last day": _timed(lambda: load_delays(database, promise=timedelta(minutes=15))),
-        "status of one account": _timed(lambda: load_account_statuses(database, user_ids=[7])),
-        "ledger of one account": _timed(lambda: load_ledgers(database, user_ids=[7])),
+        "who wrote today, before the sweep": lambda: load_active_since(database, now - timedelta(days=1)),
+        "delays of the last day": lambda: load_delays(database, promise=timedelta(minutes=15)),
+        "status of one account": lambda: load_account_statuses(database, user_ids=[7]),
+        "ledger of one account": lambda: load_ledgers(database, user_ids=[7]),
     }
 
 
-def _loader(database: Database) -> dict[str, float]:
-    """Time the storing of a page: news of watched accounts, and older tweets of accounts anywhere in the table."""
-    database.execute("INSERT INTO fetch_runs (kind, request) VALUES ('history', '[]')")
-    (accounts,) = database.execute("SELECT max(id) FROM users")[0]
+def _in_turn(small: Mapping[str, Work], large: Mapping[str, Work]) -> dict[str, Seconds]:
+    """Return the best of some times of each work, done here and there in turn; the first of both is left out.
+
+    What takes long is done fewer times.
+    """
+    seconds: dict[str, Seconds] = {}
+    for what, work in small.items():
+        other = large[what]
+        _once(work), _once(other)
+        taken: list[Seconds] = []
+        while not taken or (len(taken) < TIMES and sum(map(sum, taken)) < ENOUGH_S):
+            taken.append((_once(work), _once(other)))
+        seconds[what] = min(each for each, _ in taken), min(each for _, each in taken)
+    return seconds
+
+
+def _store_in_turn(small: Filled, large: Filled) -> dict[str, Seconds]:
+    """Time the storing of a page, here and there in turn; of each sort the median, as some meet a checkpoint."""
+    seconds: dict[str, Seconds] = {}
+    for what, pages_of in {"storing a page of news": _news, "storing a page of older tweets": _older}.items():
+        works, others = (_savings(filled.database, pages_of(filled.millions)) for filled in (small, large))
+        taken = [(_once(work), _once(other)) for work, other in zip(works, others, strict=True)]
+        seconds[what] = median(each for each, _ in taken), median(each for _, each in taken)
+    return seconds
+
+
+def _news(_millions: int) -> list[tuple[int, datetime]]:
+    """Return the pages of accounts that are watched, as those and their times."""
     now = datetime.now(UTC)
-    news = [(1 + number % WATCHED, now + timedelta(seconds=number)) for number in range(PAGES)]
-    old = [(1 + number * 7919 % accounts, now - timedelta(days=20 * number)) for number in range(PAGES)]
-    return {
-        "storing a page of news": _store(database, news),
-        "storing a page of older tweets": _store(database, old),
-    }
+    return [(1 + number % WATCHED, now + timedelta(seconds=number)) for number in range(PAGES)]
 
 
-def _store(database: Database, pages: Sequence[tuple[int, datetime]]) -> float:
-    """Store pages and return the median of their times: one of them may meet a checkpoint."""
-    prepared: list[tuple[TimelineStore, PageToSave]] = []
+def _older(millions: int) -> list[tuple[int, datetime]]:
+    """Return pages from anywhere in the table."""
+    now = datetime.now(UTC)
+    accounts = millions * 1_000_000 // TWEETS_AN_ACCOUNT
+    return [(1 + number * 7919 % accounts, now - timedelta(days=20 * number)) for number in range(PAGES)]
+
+
+def _savings(database: Database, pages: Sequence[tuple[int, datetime]]) -> list[Work]:
+    """Return what stores each of these pages."""
+    database.execute("INSERT INTO fetch_runs (kind, request) VALUES ('history', '[]')")
+    works: list[Work] = []
     for number, (user_id, at) in enumerate(pages):
         username = f"account_{user_id}"
         begin_account(database, 1, FetchRequest(username), user_id=user_id)
         store = TimelineStore(database, user_id=user_id, fetch_run_id=1, asked_as=username)
-        prepared.append((store, _page(user_id, at, number)))
-    return median(_once(lambda store=store, page=page: store.save_page(page)) for store, page in prepared)
+        works.append(partial(store.save_page, _page(user_id, at, number)))
+    return works
 
 
 def _page(user_id: int, at: datetime, number: int) -> PageToSave:
@@ -215,40 +277,37 @@ def _body(tweet_id: int, user_id: int) -> dict[str, Any]:
     return {"id": str(tweet_id), "author_id": str(user_id), "text": "benchmark " * 20, "filler": "x" * 500}
 
 
-def _timed(work: Callable[[], object]) -> float:
-    """Return the best of some times, the first one left out; what takes long is done fewer times."""
-    _once(work)
-    taken: list[float] = []
-    while not taken or (len(taken) < TIMES and sum(taken) < ENOUGH_S):
-        taken.append(_once(work))
-    return min(taken)
-
-
-def _once(work: Callable[[], object]) -> float:
+def _once(work: Work) -> float:
     began = time.monotonic()
     work()
     return time.monotonic() - began
 
 
-def _compare(sheet: Sheet, small: Measured, large: Measured) -> None:
-    head = ("seconds (the best of some; of pages the median)", "1 million", f"{large.millions} million", "times")
-    rows = [
-        (what, f"{seconds:.4f}", f"{large.seconds[what]:.4f}", f"{_times(seconds, large.seconds[what]):.2f}")
-        for what, seconds in small.seconds.items()
-    ]
-    sheet.table(head, rows)
-    sizes = [("table", small.table_mb, large.table_mb), ("indexes", small.index_mb, large.index_mb)]
+def _compare(sheet: Sheet, millions: int, seconds: Mapping[str, Seconds], sizes: tuple[Size, Size]) -> None:
+    one, many = "1 million", f"{millions} million"
     sheet.table(
-        ("MB a million tweets", "1 million", f"{large.millions} million"),
-        [(what, one, many / large.millions) for what, one, many in sizes],
+        ("seconds (the best of some; of pages the median)", one, many, "times"),
+        [
+            (what, f"{small:.4f}", f"{large:.4f}", f"{_times(small, large):.2f}")
+            for what, (small, large) in seconds.items()
+        ],
     )
-    for what, seconds in small.seconds.items():
-        times = _times(seconds, large.seconds[what])
+    small_size, large_size = sizes
+    sheet.table(
+        ("", one, many),
+        [
+            ("MB a million tweets", small_size.table_mb, large_size.table_mb),
+            ("its indexes", small_size.index_mb, large_size.index_mb),
+            ("MB a million calls, with indexes", small_size.calls_mb, large_size.calls_mb),
+        ],
+    )
+    for what, (small, large) in seconds.items():
+        times = _times(small, large)
         if any(what.startswith(f"query {number}.") for number in READ_EVERYTHING):
             sheet.say(f"  {what}: {times:.2f} times; it reads all that is stored, so it grows with it")
         else:
             sheet.judge(what, f"{times:.2f} times", f"at most {SLOWER}", ok=times <= SLOWER)
-    grown = (large.table_mb + large.index_mb) / large.millions / (small.table_mb + small.index_mb)
+    grown = (large_size.table_mb + large_size.index_mb) / (small_size.table_mb + small_size.index_mb)
     sheet.judge("size of a million tweets", f"{grown:.2f} times", f"at most {SLOWER}", ok=grown <= SLOWER)
 
 

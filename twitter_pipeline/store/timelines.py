@@ -31,8 +31,8 @@ ROWS = """
 """Tweets as rows, from what `columns_of` makes of them."""
 
 AMONG_THESE = "t.id = ANY (%(id)s::bigint[]) AND t.id BETWEEN %(lowest_id)s::bigint AND %(highest_id)s::bigint"
-"""What a join with stored tweets adds for rows of `columns_of`, so that only their partitions are looked at, and in those
-only these tweets.
+"""What a join with stored tweets adds for rows of `columns_of`, so that only their partitions are looked at, and in
+those only these tweets.
 
 A join alone is not held to that: statistics know nothing of the newest ids, so PostgreSQL takes the span of a page for
 almost empty and reads all that lies in it, which others have filled since.
