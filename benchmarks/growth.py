@@ -15,7 +15,7 @@ import orjson
 from benchmarks.load import LIMIT_S, TWEETS
 from benchmarks.place import Place, Sandbox, connected
 from benchmarks.printing import Sheet
-from benchmarks.sizes import TWEETS_AN_ACCOUNT, WATCHED, fill
+from benchmarks.sizes import ARCHIVE_YEARS, TWEETS_AN_ACCOUNT, WATCHED, fill
 from twitter_pipeline.budgets import Budgets
 from twitter_pipeline.coverage import IdRange, PageVerdict, id_at
 from twitter_pipeline.request import FetchRequest
@@ -239,10 +239,11 @@ def _news(_millions: int) -> list[tuple[int, datetime]]:
 
 
 def _older(millions: int) -> list[tuple[int, datetime]]:
-    """Return pages from anywhere in the table."""
+    """Return pages from anywhere in the time of the tweets that are stored: others lie around them in both tables."""
     now = datetime.now(UTC)
     accounts = millions * 1_000_000 // TWEETS_AN_ACCOUNT
-    return [(1 + number * 7919 % accounts, now - timedelta(days=20 * number)) for number in range(PAGES)]
+    step = timedelta(days=365 * (1 if accounts == WATCHED else ARCHIVE_YEARS)) / PAGES
+    return [(1 + number * 7919 % accounts, now - step * number) for number in range(PAGES)]
 
 
 def _savings(database: Database, pages: Sequence[tuple[int, datetime]]) -> list[Work]:

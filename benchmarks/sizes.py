@@ -13,12 +13,26 @@ WATCHED = 500
 CALLS_A_MILLION = 20_000
 """As pages of 50 tweets take."""
 
-ARCHIVE_S = 12 * 366 * 86_400
+ARCHIVE_YEARS = 12
+ARCHIVE_S = ARCHIVE_YEARS * 366 * 86_400
 """The archive lies in the years from 2013 on."""
 
+# A profile's JSON is some 900 bytes, as those of X.
 ACCOUNTS = """
-INSERT INTO users (id, username, created_at, tweet_count, profile_read_at)
-SELECT n, 'account_' || n, '2012-01-01', %(tweets)s, now() FROM generate_series(%(first)s::int, %(last)s::int) AS n
+INSERT INTO users (id, username, name, description, created_at, tweet_count, profile_read_at, raw)
+SELECT n, 'account_' || n, 'Account ' || n, words, '2012-01-01', %(tweets)s, now(),
+       format(
+           '{"id":"%%1$s","username":"account_%%1$s","name":"Account %%1$s","created_at":"2012-01-01T00:00:00.000Z",'
+           '"description":"%%2$s","location":"%%3$s","profile_image_url":"https://pbs.twimg.com/profile_images/%%3$s'
+           '/%%3$s_normal.jpg","protected":false,"verified":false,"verified_type":"none","pinned_tweet_id":"%%1$s",'
+           '"url":"https://t.co/%%3$s","entities":{"url":{"urls":[{"start":0,"end":23,"url":"https://t.co/%%3$s",'
+           '"expanded_url":"https://example.org/%%3$s","display_url":"example.org/%%3$s"}]}},"public_metrics":'
+           '{"followers_count":%%1$s,"following_count":%%1$s,"tweet_count":%%4$s,"listed_count":7,"like_count":%%1$s,'
+           '"media_count":70}}',
+           n, words, left(md5(n::text), 10), %(tweets)s
+       )::json
+FROM generate_series(%(first)s::int, %(last)s::int) AS n
+CROSS JOIN LATERAL (SELECT md5(n::text) || ' ' || md5((n + 1)::text) || ' ' || md5((n + 2)::text) AS words) AS written
 """
 
 STATES = """
