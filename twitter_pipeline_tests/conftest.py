@@ -57,6 +57,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run tests side by side that belong to one another.
+
+    Some versions of pytest-xdist and pytest do not go together, and take no notice of the groups.
+    """
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in grouped):
+        raise pytest.UsageError("pytest-xdist does not keep groups of tests together; see pytest in pyproject.toml")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedServer]:
     """The embedded server that all workers of this session share."""
