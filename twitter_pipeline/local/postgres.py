@@ -48,6 +48,9 @@ SETTINGS = {
     "log_timezone": "UTC",
     "log_checkpoints": "off",
     "jit": "off",
+    # On a disk without moving parts a page anywhere is read as fast as the next one. By PostgreSQL's own 4 it reads ten
+    # thousand profiles through to find five hundred.
+    "random_page_cost": "1.1",
     # Nothing replicates from here, so the log need not carry what a replica would want.
     "wal_level": "minimal",
     "max_wal_senders": "0",

@@ -35,7 +35,7 @@ PROGRAMS: Mapping[str, click.Command] = {
     "dagster-webserver": create_dagster_webserver_cli(),
 }
 
-OF_OTHERS = {"pg_isready", "redis-cli", "exec"}
+OF_OTHERS = {"pg_isready", "postgres", "redis-cli", "exec"}
 """The programs of PostgreSQL's and Redis's own images, and the shell."""
 
 NAME_OF_A_SETTING = re.compile(r"\b(?:TWITTER_[A-Z0-9_]+|DAGSTER_[A-Z0-9_]+|DATABASE_URL)\b")
