@@ -139,7 +139,7 @@ class Crew:
             )
         worker = Worker(process, log)
         self.workers.append(worker)
-        self.cleanup.callback(self._end, worker)
+        self.cleanup.callback(self._kill, worker)
         return worker
 
     def start_pair(self, workshop: Workshop) -> tuple[Worker, Worker]:
@@ -155,7 +155,12 @@ class Crew:
             worker.process.terminate()
         assert [worker.process.wait(PATIENCE_S) for worker in living] == [0] * len(living)
 
-    def _end(self, worker: Worker) -> None:
+    def kill(self) -> None:
+        """Kill those that live, which takes seconds less than asking them where it is of no interest how they end."""
+        for worker in self.workers:
+            self._kill(worker)
+
+    def _kill(self, worker: Worker) -> None:
         if worker.process.poll() is None:
             worker.kill()
 
@@ -248,7 +253,7 @@ def test_the_steps_of_a_worker_that_is_killed_are_taken_up_by_the_others(
     first, _ = crew.start_pair(workshop)
     trap.action = first.kill
     result = workshop.fetch(*NAMES)
-    crew.end()
+    crew.kill()
 
     assert trap.sprung.is_set()
     assert result.error is None
@@ -283,7 +288,7 @@ def test_a_worker_whose_token_dies_leaves_the_steps_to_those_who_have_one_that_w
     workshop = spread(Trap(), tokens=tokens)
     crew.start_pair(workshop)
     result = workshop.fetch(*NAMES)
-    crew.end()
+    crew.kill()
 
     assert result.error is None
     assert workshop.last_report().status == "done"
@@ -323,7 +328,7 @@ def test_a_backfill_is_shared_by_workers_and_what_one_that_is_killed_had_is_take
     first, _ = crew.start_pair(workshop)
     trap.action = first.kill
     result = run_backfill(names, SPRING, Source.AUTO, workshop.place)
-    crew.end()
+    crew.kill()
 
     assert trap.sprung.is_set()
     assert result.error is None
@@ -347,7 +352,7 @@ def test_what_one_worker_lacks_money_for_closes_the_run_that_others_work_on_too(
     workshop = spread(Trap(), accounts=[of_a_year(name) for name in ("alpha", "beta", "gamma")])
     crew.start_pair(workshop)
     result = run_backfill(workshop.usernames, SPRING, Source.AUTO, workshop.place)
-    crew.end()
+    crew.kill()
     report = workshop.last_report()
 
     assert report.status == "partial"
@@ -395,7 +400,7 @@ def test_a_run_that_is_cancelled_stops_the_workers_at_the_page_under_way(
     process = workshop.start(*NAMES)
     trap.action = signalled(process, signal.SIGINT)
     said, status = ended(process)
-    crew.end()
+    crew.kill()
     report = workshop.last_report()
 
     assert status == 130, said
