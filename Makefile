@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 ARGS :=
 
 # How many tests run side by side.
-WORKERS := 2
+WORKERS := 3
 
 # Which Python makes the .venv; the first of these that is new enough unless given: make setup PYTHON=/opt/python3.12
 PYTHON :=
