@@ -100,6 +100,31 @@ def test_months_of_several_accounts_share_queries_and_are_whole_by_search(make_a
     assert archive.calls(USER_TWEETS) == 0
 
 
+@pytest.mark.parametrize(
+    ("leads", "batch_accounts", "sizes"), [(True, 3, [10]), (False, 25, [4, 4, 2]), (False, 3, [3, 1, 3, 1, 2])]
+)
+def test_where_steps_are_spread_a_batch_has_room_in_one_query(
+    make_archive: MakeArchive, leads: bool, batch_accounts: int, sizes: list[int]
+) -> None:
+    names = [f"account_{number:02}" for number in range(10)]
+    archive = make_archive([of_a_year(name) for name in names])
+    mode = FetchMode(months=SPRING)
+    # Four of "from:account_00 OR " fit.
+    settings = replace(archive.settings, archive_query_characters=80, batch_accounts=batch_accounts)
+    with FetchSession(
+        settings,
+        archive.database,
+        requests=[FetchRequest(name, fetch_mode=mode) for name in names],
+        dagster_run_id="spread",
+        kind=FetchKind.BACKFILL,
+        leads=leads,
+    ) as session:
+        batches = session.resolve().batches
+
+    assert [len(batch) for batch in batches] == sizes
+    assert [account.request.username for batch in batches for account in batch] == names
+
+
 def test_filling_again_asks_for_nothing(make_archive: MakeArchive) -> None:
     archive = make_archive([of_a_year("one"), of_a_year("two")])
     archive.fill("one", "two", months=SPRING)
