@@ -140,10 +140,15 @@ class Ui:
     def traces(self) -> tuple[int, int, int]:
         """What a refused request must not leave: runs in Dagster, runs in the tables, calls.
 
-        Other runs may come and go: sensors work, and a backfill is launched by the daemon when it comes to it.
+        Other runs may come and go with their calls: sensors work, and a backfill is launched by the daemon when it
+        comes to it.
         """
         rows = self.database.execute("SELECT count(*) FROM fetch_runs WHERE kind = 'history'")
-        return self.runs(), int(rows[0][0]), len(self.api.calls)
+        calls = self.database.execute(
+            "SELECT count(*) FROM api_calls c LEFT JOIN fetch_runs r ON r.id = c.fetch_run_id"
+            " WHERE r.kind IS NULL OR r.kind = 'history'"
+        )
+        return self.runs(), int(rows[0][0]), int(calls[0][0])
 
     def ended(self, dagster_run_id: str) -> dict[str, Any]:
         """Wait for the end of a run and return what its page shows."""
