@@ -29,6 +29,8 @@ FILES = (".env.example", "Makefile", "dagster.yaml", "pyproject.toml", "requirem
 # What goes on until Ctrl-C, with what it says when it is at work.
 LASTING = {"make up\n": "Ctrl-C stops everything.", ".venv/bin/twitter-pipeline listen\n": "listening"}
 
+ARCHIVE = PROJECT_DIR / "twitter_pipeline_tests" / "payloads" / "import" / "archive"
+
 PATIENCE_S = 120.0
 
 # What lasts is a program of its own, as for a person; all else is run by a process that has imported what it needs.
@@ -40,11 +42,13 @@ case $1 in
 esac
 """
 
-NOT_TYPED = {
-    ("README.md", "twitter_pipeline"): "the first hour has it",
-    ("README.md", "Backfills"): "docs/operating.md has the same of fewer months: X allows one archive search a second",
-    ("README.md", "Bringing in what you have"): "needs files of the reader",
-}
+NOT_TYPED = {("README.md", "twitter_pipeline"): "the first hour has it"}
+
+# What a reader has before `import`.
+EXPORTS = "\n".join(
+    f".venv/bin/twitter-pipeline export nasa -o {name}"
+    for name in ("search.jsonl", "timeline.jsonl.gz", "nasa.parquet")
+)
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,8 @@ def test_what_the_other_pages_tell_to_type_works_and_a_backup_brings_back_what_w
         checkout.environment.update(with_tokens(checkout.environment, api.bearer_tokens), TWITTER_API_URL=api.url)
         # In place of the demo, which the first page begins with.
         checkout.type(".venv/bin/twitter-pipeline fetch @nasa --mode limit:100")
+        checkout.type(EXPORTS)
+        shutil.make_archive(str(checkout.folder / "twitter-2026-01-01-archive"), "zip", ARCHIVE)
         typed: set[object] = set()
         for block in blocks:
             commands = set(commands_of(block.text))
