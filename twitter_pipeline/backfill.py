@@ -85,17 +85,34 @@ class BackfillFetcher:
         self._clock = clock
         self._page_size = settings.archive_page_size
         self._failures: dict[int, Ending] = {}
+        self._together: list[Account] = []
+        self._outcomes: dict[int, AccountOutcome] = {}
+        self._ended_by: Exception | None = None
         self._threads = ThreadPoolExecutor(max_workers=settings.concurrency, thread_name_prefix="search")
 
     def start(self, accounts: Sequence[Account]) -> None:
-        """Do nothing: accounts share queries, so work begins when all are known."""
+        """Have these accounts fetched together with those of the first `fetch`: they share queries."""
+        self._together.extend(accounts)
 
     def fetch(self, accounts: Sequence[Account]) -> list[AccountOutcome]:
         """Fill the months of accounts and return what became of each, in order.
 
+        The first time all that were started are filled; what ended that ends every later one.
         Raises Interrupted when the run is to stop, NoTokenAvailable when no token can go on, and BudgetReached when a
         budget is used up.
         """
+        if self._ended_by is not None:
+            raise self._ended_by
+        known = {account.user_id: account for account in (*self._together, *accounts)}
+        left = [account for user_id, account in known.items() if user_id not in self._outcomes]
+        try:
+            self._outcomes |= self._fill(left)
+        except (Interrupted, NoTokenAvailable, BudgetReached) as error:
+            self._ended_by = error
+            raise
+        return [self._outcomes[account.user_id] for account in accounts]
+
+    def _fill(self, accounts: Sequence[Account]) -> dict[int, AccountOutcome]:
         outcomes: dict[int, AccountOutcome] = {}
         left = list(accounts)
         source = left[0].request.fetch_mode.source if left else Source.TIMELINE
@@ -108,7 +125,7 @@ class BackfillFetcher:
                 logger.info("No token can search the archive, so the timelines are read: %s", first_line(error))
             left = [account for account in left if account.user_id not in outcomes]
         outcomes.update(zip((each.user_id for each in left), self._timelines.fetch(left), strict=True))
-        return [outcomes[account.user_id] for account in accounts]
+        return outcomes
 
     def close(self) -> None:
         """End all work and wait for it."""

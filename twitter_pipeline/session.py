@@ -240,9 +240,7 @@ class FetchSession:
         return [[accounts[position] for position in batch] for batch in dealt]
 
     def _deal_to_share_queries(self, accounts: Sequence[Account]) -> list[list[Account]]:
-        """Deal the accounts of a backfill: together in one process, else as many to a batch as a query has room for."""
-        if self._leads:
-            return [list(accounts)] if accounts else []
+        """Deal the accounts of a backfill to batches that have room in one query each."""
         by_name = {account.request.username: account for account in accounts}
         most = self._settings.batch_accounts
         return [

@@ -70,7 +70,7 @@ Breach = dict[str, str]
 def resolve_accounts(
     context: dg.OpExecutionContext, x_api: dg.ResourceParam[FetchSession]
 ) -> Iterator[dg.DynamicOutput[Batch] | dg.Output[Breach]]:
-    """Yield one batch where the run's process works on the steps, else as many as can be spread over workers."""
+    """Yield the accounts in batches; where one process works on all, the first batch's step fetches the others too."""
     breach: Breach = {}
     batches: Sequence[Sequence[Account]] = ()
     with _going_on(breach), handed_over(x_api):

@@ -100,29 +100,44 @@ def test_months_of_several_accounts_share_queries_and_are_whole_by_search(make_a
     assert archive.calls(USER_TWEETS) == 0
 
 
-@pytest.mark.parametrize(
-    ("leads", "batch_accounts", "sizes"), [(True, 3, [10]), (False, 25, [4, 4, 2]), (False, 3, [3, 1, 3, 1, 2])]
-)
-def test_where_steps_are_spread_a_batch_has_room_in_one_query(
-    make_archive: MakeArchive, leads: bool, batch_accounts: int, sizes: list[int]
+@pytest.mark.parametrize(("batch_accounts", "sizes"), [(25, [4, 4, 2]), (3, [3, 1, 3, 1, 2])])
+def test_a_batch_has_room_in_one_query_and_in_one_process_all_share_them(
+    make_archive: MakeArchive, batch_accounts: int, sizes: list[int]
 ) -> None:
     names = [f"account_{number:02}" for number in range(10)]
     archive = make_archive([of_a_year(name) for name in names])
     mode = FetchMode(months=SPRING)
     # Four of "from:account_00 OR " fit.
     settings = replace(archive.settings, archive_query_characters=80, batch_accounts=batch_accounts)
-    with FetchSession(
-        settings,
-        archive.database,
-        requests=[FetchRequest(name, fetch_mode=mode) for name in names],
-        dagster_run_id="spread",
-        kind=FetchKind.BACKFILL,
-        leads=leads,
-    ) as session:
+    requests = [FetchRequest(name, fetch_mode=mode) for name in names]
+    with FetchSession(settings, archive.database, requests=requests, kind=FetchKind.BACKFILL) as session:
         batches = session.resolve().batches
+        reports = [session.fetch(batch) for batch in batches]
 
     assert [len(batch) for batch in batches] == sizes
     assert [account.request.username for batch in batches for account in batch] == names
+    assert [report.outcome for batch in reports for report in batch] == [AccountOutcome.DONE] * 10
+    assert [archive.stored(name) for name in names] == [archive.truth(name, SPRING) for name in names]
+    assert archive.calls() == 3
+
+
+def test_what_ends_a_backfill_ends_its_other_batches_at_once(make_archive: MakeArchive) -> None:
+    names = ["alpha", "beta", "gamma"]
+    archive = make_archive([of_a_year(name) for name in names])
+    mode = FetchMode(months=SPRING, source=Source.SEARCH)
+    settings = replace(archive.settings, batch_accounts=1)
+    requests = [FetchRequest(name, fetch_mode=mode) for name in names]
+    with FetchSession(settings, archive.database, requests=requests, kind=FetchKind.BACKFILL) as session:
+        batches = session.resolve().batches
+        for bearer in archive.sandbox.api.bearers:
+            archive.sandbox.api.set_token_state(bearer, "capped")
+        archive.sandbox.api.reset_accounting()
+        for batch in batches:
+            with pytest.raises(NoTokenAvailable):
+                session.fetch(batch)
+
+    # Each token was tried once.
+    assert len(archive.sandbox.api.calls) == 8
 
 
 def test_filling_again_asks_for_nothing(make_archive: MakeArchive) -> None:
