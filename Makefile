@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Needs Python 3.11 or newer and make; all that it makes is in .venv and .local.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint check format bench browser screenshots lock clean
+.PHONY: help setup demo up test soak lint check format bench browser screenshots lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +28,7 @@ help:
 	@echo 'make lint    formatting, lint, types, schema against models, what Dagster loads'
 	@echo 'make check   make lint, then make test'
 	@echo 'make bench   the benchmarks'
+	@echo 'make soak    the property test against a faulty X with random examples, EXAMPLES=10000 of them'
 	@echo 'make browser look at the UI in headless Chromium, which is a part of make test where one is installed'
 	@echo 'make screenshots  renew the pictures in docs/images from the sandbox; needs Chromium'
 	@echo 'make setup   install into .venv, nothing else'
@@ -70,6 +71,12 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+# How many random examples the soak test tries; each time they are others.
+EXAMPLES := 10000
+
+soak: $(STAMP)
+	@SOAK_EXAMPLES=$(EXAMPLES) exec $(BIN)/pytest twitter_pipeline_tests/integration/test_faulty_x.py $(ARGS)
 
 browser: $(STAMP)
 	@exec $(BIN)/pytest twitter_pipeline_tests/browser $(ARGS)

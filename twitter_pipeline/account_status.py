@@ -5,6 +5,7 @@ from datetime import datetime
 
 from twitter_pipeline.coverage import Coverage
 from twitter_pipeline.errors import Availability
+from twitter_pipeline.walks.doubts import Doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class AccountStatus:
     """What is stored of one account. `username` is None while somebody else holds the name it was known by.
 
     `tweet_count` is X's own count, as old as the profile; `kept_when_counted` are those of the stored tweets that X
-    would count then: written before, and not seen to be deleted.
+    would count then: written before, and not seen to be deleted. `doubts` are what responses left open, and what could
+    not be read.
     """
 
     user_id: int
@@ -46,6 +48,7 @@ class AccountStatus:
     first_tweet_at: datetime | None
     last_tweet_at: datetime | None
     former_names: tuple[FormerName, ...]
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def completeness(self) -> float | None:

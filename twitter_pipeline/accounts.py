@@ -10,6 +10,7 @@ from twitter_pipeline.errors import ApiError, Availability
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.users import KnownUser, find_users, save_availability, save_users
+from twitter_pipeline.words import Source
 from twitter_pipeline.x_api.parsing import User, UsersAnswer
 from twitter_pipeline.x_api.problems import Problem, availability_of
 
@@ -60,14 +61,18 @@ class Resolution:
     billed_users: int = 0
 
 
-def age_that_serves(requests: Sequence[FetchRequest], *, profile_max_age: timedelta) -> timedelta:
+def age_that_serves(requests: Sequence[FetchRequest], *, profile_max_age: timedelta, now: datetime) -> timedelta:
     """Return how old a profile may be to serve a request without being looked up again.
 
-    For a backfill a day at most: a search shows nothing of an account that was protected or suspended since, as if it
-    had written nothing.
+    For a search it must be of this UTC day: it would show nothing of an account that was renamed or protected since, as
+    if that had written nothing, or a stranger's tweets, which X bills.
     """
-    is_backfill = any(request.fetch_mode.months is not None for request in requests)
-    return min(profile_max_age, timedelta(days=1)) if is_backfill else profile_max_age
+    searches = any(
+        request.fetch_mode.months is not None and request.fetch_mode.source is not Source.TIMELINE
+        for request in requests
+    )
+    since_midnight = now - now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return min(profile_max_age, since_midnight) if searches else profile_max_age
 
 
 class Resolver:

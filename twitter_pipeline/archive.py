@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from twitter_pipeline.coverage import EMPTY_ANSWERS_BELIEVED, Coverage, IdRange
+from twitter_pipeline.coverage import Coverage, IdRange
 from twitter_pipeline.months import Months
 from twitter_pipeline.stream_rules import pack
+from twitter_pipeline.walks.chain import IDLE_PAGES, Chain
+from twitter_pipeline.walks.evidence import Item, Oddity, PageProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,39 +103,61 @@ def _by_stretches(
 
 @dataclass(slots=True)
 class SearchWalk:
-    """A walk down the pages of a query. Use it in turns: ask with `token`, then `judge` the answer, until `ended`.
+    """A walk down the pages of a query. Use it in turns: request with `token`, then `judge` the answer, until `ended`.
 
-    `upper` is where the next page begins. An answer without a tweet is asked for again before it is believed: replicas
-    sometimes answer empty.
+    `request_below` is where the pages of this token begin. What is left below the last tweet when it has ended is the
+    `rest`: the end of a search proves nothing by itself. `max_pages` and `idle_pages` end a walk without progress.
     """
 
     ids: IdRange
-    upper: int = field(init=False)
-    token: str | None = None
+    max_pages: int = 1_000_000
+    idle_pages: int = IDLE_PAGES
     ended: bool = False
-    goes_round: bool = False
-    _empty_answers: int = 0
+    request_below: int = field(init=False)
+    lowest_shown: int | None = None
+    _chain: Chain = field(init=False)
 
     def __post_init__(self) -> None:
-        self.upper = self.ids.hi
+        self._chain = Chain(self.ids, self.max_pages, self.idle_pages)
+        self.request_below = self.ids.hi
 
-    def judge(self, ids: Sequence[int], *, next_token: str | None, settled_below: int) -> IdRange | None:
-        """Tell which ids are proved by a page: all that the search shows there is stored with it."""
-        inside = [each for each in ids if self.ids.lo <= each < self.upper]
-        # The search may show tweets of the second that the bounds fall into; the walk goes on below the lowest.
-        before, is_last = self.upper, next_token is None
-        self.goes_round = next_token is not None and next_token == self.token
-        self.token = next_token
-        if not is_last or inside:
-            self.upper = min(inside, default=self.upper)
-            self._empty_answers = 0
-        else:
-            self._empty_answers += 1
-        believed = bool(inside) or self._empty_answers >= EMPTY_ANSWERS_BELIEVED
-        self.ended = self.goes_round or (is_last and believed)
-        lo = self.ids.lo if self.ended and is_last else self.upper
-        hi = min(before, settled_below)
-        return IdRange(lo, hi) if lo < hi else None
+    @property
+    def token(self) -> str | None:
+        """The page token of the next request; None for the first."""
+        return self._chain.token
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it was ended since it made no progress."""
+        return self._chain.stuck
+
+    @property
+    def rest(self) -> IdRange | None:
+        """The ids below the last tweet that was shown."""
+        return self._chain.rest
+
+    @property
+    def tail(self) -> tuple[Oddity, ...]:
+        """What could not be read below the last tweet that was shown."""
+        return self._chain.tail
+
+    def begin_again(self) -> None:
+        """Request what is left from its upper end on, without a page token."""
+        self._chain.token = None
+        self.request_below = self._chain.upper
+        self.ended = False
+
+    def judge(
+        self, items: Sequence[Item], *, next_token: str | None, requested_from: int, settled_below: int
+    ) -> tuple[PageProof, IdRange | None]:
+        """Return what a page proves, and what it takes back of the pages before; the walk moves on below it."""
+        proof, retracted = self._chain.judge(
+            items, next_token=next_token, requested_from=requested_from, settled_below=settled_below
+        )
+        if proof.lowest is not None:
+            self.lowest_shown = proof.lowest
+        self.ended = next_token is None or self._chain.stuck or self._chain.rest is None
+        return proof, retracted
 
 
 def missing_of(kept: Coverage, months: Months, *, born: int, settled_below: int) -> Coverage:

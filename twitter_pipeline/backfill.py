@@ -5,46 +5,40 @@ What is read from the search is kept apart from what the timeline proves: X may 
 
 import logging
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from twitter_pipeline.accounts import Account
-from twitter_pipeline.archive import Search, SearchWalk, divide, missing_of, plan_searches
+from twitter_pipeline.archive import Search, divide, missing_of, plan_searches
 from twitter_pipeline.calls import XApi
-from twitter_pipeline.coverage import Coverage, IdRange, id_at, is_dated, time_at
-from twitter_pipeline.errors import (
-    ApiError,
-    BadRequest,
-    BudgetReached,
-    ConfigurationError,
-    Interrupted,
-    NoTokenAvailable,
-)
-from twitter_pipeline.history import OTHER_RUN_PAUSE_S, ROUND, Ending
+from twitter_pipeline.coverage import Coverage, IdRange, id_at
+from twitter_pipeline.errors import ApiError, BudgetReached, ConfigurationError, Interrupted, NoTokenAvailable
+from twitter_pipeline.history import NO_PROGRESS, OTHER_RUN_PAUSE_S, Ending
 from twitter_pipeline.months import Months
+from twitter_pipeline.search_reading import FIRST_POST_AT, OpenEnd, SearchReader
 from twitter_pipeline.settings import Settings
-from twitter_pipeline.store.archive import Kept, claim_each, load_kept, save_found, written_before
+from twitter_pipeline.store.archive import Kept, claim_each, load_kept
 from twitter_pipeline.store.database import Database, DatabaseFault
 from twitter_pipeline.store.runs import begin_account, end_account
 from twitter_pipeline.store.timelines import count_stored
-from twitter_pipeline.stream_rules import value_of
 from twitter_pipeline.texts import counted, first_line
+from twitter_pipeline.tokens import CONFIRMATION, Waiting
 from twitter_pipeline.words import AccountOutcome, HoleCause, Source
 from twitter_pipeline.workers.fetcher import Fetcher
 
 logger = logging.getLogger(__name__)
 
-FIRST_POST_AT = datetime(2006, 3, 21, tzinfo=UTC)
-"""The archive search refuses a start_time before it (docs.x.com, full-archive search)."""
-
 SEARCHABLE_AFTER = timedelta(seconds=15)
 """The search refuses an end_time of less than 10 seconds ago (docs.x.com, full-archive search)."""
 
-PAGE_WITH_CONTEXT = 100
-"""X has refused more than so many posts a page together with context annotations, which are asked for."""
+ROUNDS_TO_CONFIRM = 3
+"""So often the ends that searches left open are requested again. Where a round finds more tweets, another follows."""
+
+UNCONFIRMED = "X's archive search has shown an end only once so far; run again to have it confirmed"
+
+RENAMED = "the account has another name by now, so the search could not show its tweets; run again"
 
 BY_SEARCH = "by the archive search, which may leave out retweets"
 
@@ -76,15 +70,18 @@ class BackfillFetcher:
         stop: threading.Event,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._api = api
         self._database = database
         self._timelines = timelines
         self._fetch_run_id = fetch_run_id
         self._settings = settings
         self._stop = stop
         self._clock = clock
-        self._page_size = settings.archive_page_size
+        self._reader = SearchReader(api, database, fetch_run_id=fetch_run_id, settings=settings, stop=stop)
         self._failures: dict[int, Ending] = {}
+        self._open_ends: list[OpenEnd] = []
+        self._to_search_again: set[int] = set()
+        self._searched_again: set[int] = set()
+        self._confirms_at: datetime | None = None
         self._together: list[Account] = []
         self._outcomes: dict[int, AccountOutcome] = {}
         self._ended_by: Exception | None = None
@@ -126,6 +123,12 @@ class BackfillFetcher:
             left = [account for account in left if account.user_id not in outcomes]
         outcomes.update(zip((each.user_id for each in left), self._timelines.fetch(left), strict=True))
         return outcomes
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """Until when the ends of searches are waited for, to confirm them; None when nothing is."""
+        at = self._confirms_at
+        return None if at is None or at <= self._clock() else Waiting(CONFIRMATION, at)
 
     def close(self) -> None:
         """End all work and wait for it."""
@@ -192,40 +195,78 @@ class BackfillFetcher:
             planned,
             # A token may send one call a second, which is about what a page takes.
             walks=min(len(self._settings.bearer_tokens), self._settings.concurrency),
-            pages=lambda search: (
-                sum(per_id[name] for name in search.usernames) * (search.ids.hi - search.ids.lo) / self._page_size
-            ),
+            pages=lambda search: self._pages(search, per_id),
         )
-        open_searches = Counter(name for search in searches for name in search.usernames)
-        outcomes = {each.account.user_id: self._end(each) for each in wanted if open_searches[each.username] == 0}
-        under_way: dict[Future[None], Search] = {
-            self._threads.submit(self._walk, search, [by_name[name] for name in search.usernames]): search
-            for search in searches
-        }
-        while under_way:
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                names = under_way.pop(future).usernames
-                try:
-                    future.result()
-                except (NoTokenAvailable, BudgetReached):
-                    for other in under_way:
-                        other.cancel()
-                    wait(under_way)
-                    raise
-                open_searches.subtract(names)
-                ended = [by_name[name] for name in names if open_searches[name] == 0]
-                outcomes |= {each.account.user_id: self._end(each) for each in ended}
-        return outcomes
+        self._walk_all([(search, None) for search in searches], by_name, per_id)
+        again = self._to_search_again - self._searched_again
+        self._searched_again |= again
+        ending = [each for each in wanted if each.account.user_id not in again]
+        left_open = {name for end in self._open_ends for name in end.search.usernames}
+        outcomes = {each.account.user_id: self._end(each) for each in ending if each.username not in left_open}
+        for _ in range(ROUNDS_TO_CONFIRM):
+            if not self._open_ends or not self._wait_until_they_can_be_confirmed():
+                break
+            left, self._open_ends = self._open_ends, []
+            self._walk_all([(each.search, each) for each in left], by_name, per_id)
+        for end in self._open_ends:
+            user_ids = [by_name[name].account.user_id for name in end.search.usernames]
+            self._note(user_ids, Ending(AccountOutcome.PARTIAL, UNCONFIRMED, cause=HoleCause.UNCONFIRMED))
+        self._open_ends = []
+        return outcomes | {each.account.user_id: self._end(each) for each in ending if each.username in left_open}
 
-    def _walk(self, search: Search, wanted: Sequence[_Wanted]) -> None:
-        """Read all pages of a query; what goes wrong is told by its accounts.
+    def _walk_all(
+        self,
+        searches: Sequence[tuple[Search, OpenEnd | None]],
+        by_name: Mapping[str, _Wanted],
+        per_id: Mapping[str, float],
+    ) -> None:
+        """Read several queries side by side."""
+        under_way = [
+            self._threads.submit(
+                self._walk, search, [by_name[name] for name in search.usernames], self._pages(search, per_id), confirms
+            )
+            for search, confirms in searches
+        ]
+        for future in as_completed(under_way):
+            try:
+                future.result()
+            except (NoTokenAvailable, BudgetReached):
+                for other in under_way:
+                    other.cancel()
+                wait(under_way)
+                raise
+
+    def _pages(self, search: Search, per_id: Mapping[str, float]) -> float:
+        tweets = sum(per_id[name] for name in search.usernames) * (search.ids.hi - search.ids.lo)
+        return tweets / self._reader.page_size
+
+    def _wait_until_they_can_be_confirmed(self) -> bool:
+        """Wait until the ends that were left open count as shown again; False when the run is to stop."""
+        due_at = max(end.at for end in self._open_ends) + self._settings.confirm_after
+        self._confirms_at = due_at
+        left_s = (due_at - self._clock()).total_seconds()
+        if left_s > 0:
+            logger.info(
+                "%s of the archive search to confirm: X is asked again at %s",
+                counted(len(self._open_ends), "end"),
+                f"{due_at.astimezone(UTC):%H:%M:%S} UTC",
+            )
+        return not self._stop.wait(max(0.0, left_s))
+
+    def _walk(self, search: Search, wanted: Sequence[_Wanted], pages: float, confirms: OpenEnd | None) -> None:
+        """Read all pages of a query, and note what goes wrong for its accounts.
 
         NoTokenAvailable and BudgetReached are raised.
         """
         user_ids = [each.account.user_id for each in wanted]
         try:
-            self._read_pages(search, user_ids)
+            result = self._reader.read(
+                search,
+                [each.account for each in wanted],
+                born=min(each.born for each in wanted),
+                expected_pages=round(pages),
+                confirms=confirms,
+            )
         except (NoTokenAvailable, BudgetReached):
             raise
         except Interrupted as error:
@@ -237,55 +278,18 @@ class BackfillFetcher:
             logger.exception("Searching for %s failed", ", ".join(search.usernames))
             reason = f"{type(error).__name__}: {first_line(error)}"
             self._note(user_ids, Ending(AccountOutcome.FAILED, reason, cause=HoleCause.FAULT))
-
-    def _read_pages(self, search: Search, user_ids: Sequence[int]) -> None:
-        walk, query = SearchWalk(search.ids), value_of(search.usernames)
-        while not walk.ended:
-            if self._stop.is_set():
-                raise Interrupted("stopped between two pages")
-            try:
-                reply = self._api.search_all(
-                    query,
-                    max_results=self._page_size,
-                    start_time=self._start_of(walk.ids.lo),
-                    end_time=self._end_of(walk.upper if walk.token is None else walk.ids.hi, user_ids),
-                    next_token=walk.token,
-                    fetch_run_id=self._fetch_run_id,
-                )
-            except BadRequest as error:
-                if self._page_size <= PAGE_WITH_CONTEXT or "max_results" not in str(error):
-                    raise
-                logger.info("X takes no pages of %d posts: going on with %d", self._page_size, PAGE_WITH_CONTEXT)
-                self._page_size, walk.token = PAGE_WITH_CONTEXT, None
-                continue
-            found = [tweet for tweet in reply.value.tweets if tweet.author_id in user_ids]
-            proved = walk.judge(
-                [tweet.id for tweet in found],
-                next_token=reply.value.next_token,
-                settled_below=id_at(reply.answered_at - self._settings.settle),
+        else:
+            renamed = {account.user_id for account in result.renamed}
+            held = [each.username for each in wanted if each.account.user_id not in renamed]
+            self._open_ends += [each.of(held) for each in result.open_ends if held]
+            if result.stuck:
+                self._note(user_ids, Ending(AccountOutcome.PARTIAL, NO_PROGRESS, cause=HoleCause.FAULT))
+            # By its new name an account is searched for once more in this run.
+            self._note(
+                list(renamed & self._searched_again),
+                Ending(AccountOutcome.PARTIAL, RENAMED, cause=HoleCause.UNCONFIRMED),
             )
-            save_found(
-                self._database,
-                found,
-                user_ids=user_ids,
-                proved=proved,
-                read_at=reply.answered_at,
-                call_id=reply.call_id,
-                fetch_run_id=self._fetch_run_id,
-            )
-        if walk.goes_round:
-            self._note(user_ids, Ending(AccountOutcome.PARTIAL, ROUND, cause=HoleCause.FAULT))
-
-    def _start_of(self, tweet_id: int) -> datetime:
-        """Return the second in which the first tweet from an id on can have been written."""
-        return time_at(tweet_id).replace(microsecond=0) if is_dated(tweet_id) else FIRST_POST_AT
-
-    def _end_of(self, tweet_id: int, user_ids: Sequence[int]) -> datetime:
-        """Return the second before which all tweets below an id were written; X takes whole seconds."""
-        at = time_at(tweet_id) if is_dated(tweet_id) else written_before(self._database, user_ids, tweet_id)
-        if at is None:
-            at = time_at(tweet_id)
-        return at if at.microsecond == 0 and is_dated(tweet_id) else at.replace(microsecond=0) + timedelta(seconds=1)
+            self._to_search_again |= set(user_ids) if result.is_cut_off else renamed
 
     def _note(self, user_ids: Sequence[int], ending: Ending) -> None:
         for user_id in user_ids:

@@ -1,11 +1,11 @@
-"""Sets of tweet-id intervals, and what one page of a timeline proves.
+"""Sets of tweet-id intervals.
 
 Tweet ids grow with time and timelines come newest first, so "everything between these two ids is stored" is a
 statement about an interval. `Coverage` is a set of such intervals; it is what `user_state.covered` holds. Intervals
 are half-open, `[lo, hi)`, like PostgreSQL's canonical `int8range`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -128,117 +128,3 @@ class Coverage:
         if lo < within.hi:
             gaps.append(IdRange(lo, within.hi))
         return tuple(gaps)
-
-
-@dataclass(frozen=True, slots=True)
-class WalkEnd:
-    """What is known of an account when a walk ended, that is when a page came without a next_token.
-
-    `stored_from_here` counts the account's stored tweets from the lowest id read so far upwards, this page included.
-    A walk goes from the top down, so there is no hole above that it could have filled, and the count tells how much of
-    the endpoint's reach is used up. `tweet_count` is the API's own count, None when unknown, and
-    `stored_when_counted` are those of the stored tweets that were written when the API counted. `empty_before` counts
-    how often the same range was asked for already and came back empty. `reach_known` is false where it is not known how
-    many tweets lie above that are not stored: the end may then be that of the timeline's reach.
-    """
-
-    stored_from_here: int
-    stored_when_counted: int
-    tweet_count: int | None
-    empty_before: int = 0
-    reach_known: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class PageVerdict:
-    """What a page proves, what it shows to be out of reach, and whether to ask once more.
-
-    `proved`: every tweet the API serves there is on the pages read. `unreachable`: the timeline ends above it.
-    `ask_again`: an empty answer that would close a hole. Replicas sometimes answer empty, so it is asked for again
-    together with tweets that are known to lie below, which an honest answer shows.
-    """
-
-    proved: IdRange | None = None
-    unreachable: IdRange | None = None
-    ask_again: bool = False
-
-
-EMPTY_ANSWERS_BELIEVED = 4
-"""So many in a row are believed where nothing else speaks for it: no tweet that is known to lie below came along (it
-may have been deleted, or lie out of reach), and no count of X's agrees."""
-
-REACH = 3200
-"""A timeline serves the newest 3,200 tweets, whatever since_id says (docs.x.com, timelines: integrate)."""
-
-CLEARLY_WITHIN_REACH = REACH * 9 // 10
-"""Below this many tweets an end is an end. Deleted, withheld and orphaned tweets use up places of the 3,200, so a
-timeline that was cut off comes out short of it; a tenth is our margin."""
-
-
-def judge_page(
-    *,
-    hole: IdRange,
-    upper: int,
-    ids: Sequence[int],
-    has_next: bool,
-    settled_below: int,
-    end: WalkEnd | None = None,
-) -> PageVerdict:
-    """Tell what one page proves about the hole that is being walked down.
-
-    `upper` is where this page was asked from: the top of the hole, then each page's lowest id. `ids` may be in any
-    order and may lie outside; those below the hole are witnesses that the answer is not empty by mistake.
-    `settled_below` is the id of now minus the settling time: above it tweets may still become visible, so nothing is
-    proved there. `end` is needed when `has_next` is false.
-    """
-    inside = [each for each in ids if hole.lo <= each < upper]
-    if any(each < hole.lo for each in ids):
-        # The answer goes on below the hole, so it has shown all of it; an empty answer never raises the top.
-        is_empty_head = not inside and upper == BEYOND_ALL_IDS
-        newest = max(inside, default=upper)
-        return PageVerdict(proved=None if is_empty_head else _settled(hole.lo, upper, newest, settled_below))
-    if has_next:
-        return PageVerdict(proved=_settled(min(inside), upper, max(inside), settled_below) if inside else None)
-    if end is None:
-        raise ValueError("the last page of a walk is judged with what is known of its end")
-    if inside:
-        return _judge_last_page(hole, upper, min(inside), max(inside), settled_below, end)
-    return _judge_empty_end(hole, upper, settled_below, end)
-
-
-def _settled(lo: int, upper: int, newest: int, settled_below: int) -> IdRange | None:
-    # At the open top nothing above the newest tweet is proved; inside a hole everything up to its bound is.
-    top = newest + 1 if upper == BEYOND_ALL_IDS else upper
-    hi = min(top, settled_below)
-    return IdRange(lo, hi) if lo < hi else None
-
-
-def _judge_last_page(
-    hole: IdRange, upper: int, lowest: int, newest: int, settled_below: int, end: WalkEnd
-) -> PageVerdict:
-    read = _settled(lowest, upper, newest, settled_below)
-    if end.stored_from_here >= CLEARLY_WITHIN_REACH:
-        return PageVerdict(proved=read, unreachable=IdRange(hole.lo, lowest) if hole.lo < lowest else None)
-    if not end.reach_known or (hole.lo == LOWEST_ID and not _count_agrees(end)):
-        # The rest stays a hole: the next request asks below this page, and finds more or an empty answer twice.
-        return PageVerdict(proved=read)
-    return PageVerdict(proved=_settled(hole.lo, upper, newest, settled_below))
-
-
-def _judge_empty_end(hole: IdRange, upper: int, settled_below: int, end: WalkEnd) -> PageVerdict:
-    if upper == BEYOND_ALL_IDS:
-        return PageVerdict()  # an empty answer never raises the top
-    rest = IdRange(hole.lo, upper)
-    beyond_reach = end.stored_from_here >= CLEARLY_WITHIN_REACH
-    by_count = hole.lo == LOWEST_ID and not beyond_reach
-    if end.empty_before + 1 < (2 if by_count else EMPTY_ANSWERS_BELIEVED):
-        return PageVerdict(ask_again=True)
-    if beyond_reach:
-        return PageVerdict(unreachable=rest)
-    if not end.reach_known or (by_count and not _count_agrees(end)):
-        return PageVerdict()  # X counts more than it gave: the rest stays a hole, and the next run asks again
-    return PageVerdict(proved=rest.clipped(hi=settled_below))
-
-
-def _count_agrees(end: WalkEnd) -> bool:
-    return end.tweet_count is not None and end.stored_when_counted >= end.tweet_count

@@ -17,7 +17,7 @@ from twitter_pipeline.errors import ApiError, NoTokenAvailable
 from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.stream import save_streamed
-from twitter_pipeline.store.users import load_last_polled, load_last_seen, load_with_holes, note_polled, save_users
+from twitter_pipeline.store.users import load_last_seen, load_timelines_read, load_with_holes, note_polled, save_users
 from twitter_pipeline.store.watch import load_outlook, load_refused
 from twitter_pipeline.store.windows import load_windows
 from twitter_pipeline.stream_rules import pack, value_of
@@ -175,23 +175,24 @@ class Detector:
         return quiet
 
     def _quiet_by_search(self, accounts: Sequence[Account]) -> set[int]:
-        """Search for what accounts wrote since they were last looked at, as many a call as the query has room for.
+        """Search for what accounts wrote since their timelines were read, as many a call as the query has room for.
 
-        Who was looked at at about the same time shares a query, so that it shows little but news. What it shows is
+        Accounts read at about the same time share a query, so that it shows little but new tweets. What it shows is
         stored, as what the stream brings. It may miss retweets, which X's index leaves out, and accounts that were
-        renamed. Those that were not looked at within the search's reach may have news, and so may all of a query that
-        failed or has more to show: the timeline tells. NoTokenAvailable is raised.
+        renamed, and a response may be wrong: so a quiet account is searched from the same time on again. Those whose
+        timeline was not read within the search's reach may have new tweets, and so may all of a query that failed or
+        had more to show: the timeline decides. NoTokenAvailable is raised.
         """
         user_ids = [account.user_id for account in accounts]
-        polled, seen = load_last_polled(self._database, user_ids), load_last_seen(self._database, user_ids)
+        read, seen = load_timelines_read(self._database, user_ids), load_last_seen(self._database, user_ids)
         look_back = SHOWN_LATE + self._settings.settle
         reach = datetime.now(UTC) - SEARCH_REACH + look_back
-        known = [each for each in accounts if each.user_id in polled and polled[each.user_id] > reach]
-        by_name = {each.request.username: each for each in sorted(known, key=lambda each: polled[each.user_id])}
+        known = [each for each in accounts if each.user_id in read and read[each.user_id] > reach]
+        by_name = {each.request.username: each for each in sorted(known, key=lambda each: read[each.user_id])}
 
         def look(names: Sequence[str]) -> set[int]:
             asked = [by_name[name] for name in names]
-            return self._search(asked, seen=seen, since_id=id_at(polled[asked[0].user_id] - look_back))
+            return self._search(asked, seen=seen, since_id=id_at(read[asked[0].user_id] - look_back))
 
         return set[int]().union(*self._side_by_side(look, pack(by_name, self._settings.search_query_characters)))
 

@@ -15,11 +15,8 @@ from twitter_pipeline.account_status import AccountStatus
 from twitter_pipeline.archive import missing_of, plan_searches
 from twitter_pipeline.coverage import (
     BEYOND_ALL_IDS,
-    CLEARLY_WITHIN_REACH,
-    EMPTY_ANSWERS_BELIEVED,
     EVERYTHING,
     LOWEST_ID,
-    REACH,
     Coverage,
     IdRange,
     id_at,
@@ -34,9 +31,14 @@ from twitter_pipeline.prices import Prices
 from twitter_pipeline.progress import WINDOW, Budget, expected_end
 from twitter_pipeline.request import FetchMode, FetchRequest
 from twitter_pipeline.store.windows import WindowState
+from twitter_pipeline.walks.evidence import REACH
+from twitter_pipeline.words import HoleCause
 
 USUAL_CALL_S = 0.3
 """How long a call takes where none was sent yet that could tell."""
+
+CONFIRMING_CALLS = 1
+"""The end of a search is requested again before the run finishes."""
 
 SHORTEST_SPAN = timedelta(hours=1)
 """Tweets that span less than this tell no rate."""
@@ -50,9 +52,9 @@ class Part:
 
     `since` and `until` are when they were written. The newest part `is_head`: what was written since the last look, or
     the whole of an account that was never looked at. `is_bottom` is the part at the account's beginning. What is
-    `out_of_reach` no timeline serves. `stored` tweets lie in it all the same, of which `free` were read on this UTC
-    day; `stored_above` lie above it, up to the reach of a timeline. `witnesses` are the stored tweets right below it
-    that are read again, and billed, when X answers empty.
+    `out_of_reach` no timeline serves, and of what is `in_doubt` X has shown an end already. `stored` tweets lie in it
+    all the same, of which `free` were read on this UTC day; `stored_above` lie above it, up to the reach of a timeline.
+    `witnesses` are the stored tweets right below it that may be read again, and billed, to confirm an end.
     """
 
     ids: IdRange
@@ -63,6 +65,7 @@ class Part:
     is_head: bool = False
     is_bottom: bool = False
     out_of_reach: bool = False
+    in_doubt: bool = False
     stored: int = 0
     free: int = 0
     stored_above: int = 0
@@ -253,11 +256,12 @@ def _of_hole(account: AccountStatus, ledger: Ledger, number: int) -> Part:
         hole.at.ids,
         hole.at.since,
         hole.at.until,
-        # A hole without a cause was asked for, and X showed no more.
-        likely=0 if hole.cause is None else size,
+        # A hole without a cause was requested, and X showed no more; so was one whose end is unconfirmed.
+        likely=0 if hole.cause in (None, HoleCause.UNCONFIRMED) else size,
         most=size,
         is_bottom=hole.at.is_first,
         out_of_reach=(hole.at.ids.hi - 1) in account.unreachable,
+        in_doubt=hole.cause is HoleCause.UNCONFIRMED,
     )
 
 
@@ -274,6 +278,7 @@ def _joined(parts: Sequence[Part]) -> list[Part]:
                 likely=last.likely + part.likely,
                 most=last.most + part.most,
                 is_bottom=part.is_bottom,
+                in_doubt=last.in_doubt and part.in_doubt,
             )
         else:
             joined.append(part)
@@ -363,7 +368,7 @@ def _walk(mode: FetchMode, parts: Sequence[Part], asked: IdRange | None, *, page
     """Add up the pages of a walk: the newest part first, then each hole, as far as the timeline reaches."""
     done = Work()
     newer = 0
-    for part in parts:
+    for number, part in enumerate(parts):
         missing = part.most if pessimistic else part.likely
         inside, above = _split(part, asked, missing, pessimistic=pessimistic)
         if asked is None or inside is None:
@@ -377,7 +382,12 @@ def _walk(mode: FetchMode, parts: Sequence[Part], asked: IdRange | None, *, page
             break
         if part.out_of_reach:
             continue
-        done += _read(part, inside, max(0, reach), wanted, page_size=page_size, pessimistic=pessimistic)
+        work = _read(part, inside, max(0, reach), wanted, page_size=page_size, pessimistic=pessimistic)
+        is_cut_off = reach < inside + part.stored or (wanted is not None and work.tweets >= wanted)
+        if not pessimistic and not is_cut_off:
+            is_last = inside == missing and not any(each.likely for each in parts[number + 1 :])
+            work += Work(calls=_repeats(part, inside, is_last=is_last))
+        done += work
     return done
 
 
@@ -388,19 +398,20 @@ def _read(part: Part, missing: int, reach: int, wanted: int | None, *, page_size
     tweets = max(0, min(missing, read - part.stored))
     # Of a part that is not read to its end, the free ones may be the rest.
     posts = read - (max(0, part.free - (there - read)) if pessimistic else min(part.free, read))
-    again = 0 if part.is_head else _empty_answers(part) - 1
     if pessimistic:
-        # A page may come short or empty and is asked for again, with tweets from below it.
-        return Work(tweets, posts + part.witnesses, calls + max(again, 1))
-    if there == 0:
-        return Work(0, part.witnesses, calls + again)
+        # The end is requested again, and confirmed later, with a stored tweet.
+        return Work(tweets, posts + min(1, part.witnesses), calls + 2)
     return Work(tweets, posts, calls)
 
 
-def _empty_answers(part: Part) -> int:
-    """How many empty answers it takes to believe that nothing is there."""
-    is_sure = not part.is_bottom or part.stored_above < CLEARLY_WITHIN_REACH
-    return 2 if is_sure else EMPTY_ANSWERS_BELIEVED
+def _repeats(part: Part, missing: int, *, is_last: bool) -> int:
+    """Return how often the end of a part is requested again: not where X's count will agree, nor without new tweets.
+
+    It will agree where no tweet is missing further below, if any was missing here.
+    """
+    if part.in_doubt:
+        return 0
+    return int(not is_last if missing + part.stored else not part.is_head)
 
 
 def pages_of(tweets: int, wanted: int | None, *, page_size: int) -> tuple[int, int]:
@@ -492,10 +503,10 @@ def estimate_searches(
     for search in plan_searches(missing, months=whole, characters=characters):
         found = [_searched(by_name[name], [search.ids], pessimistic=False) for name in search.usernames]
         tweets = sum(each.tweets for each in found)
-        pages = -(-tweets // page_size) if tweets else EMPTY_ANSWERS_BELIEVED
+        pages = max(1, -(-tweets // page_size)) + CONFIRMING_CALLS
         at_most = sum(_searched(by_name[name], [search.ids], pessimistic=True).tweets for name in search.usernames)
         calls += pages
-        calls_most += max(pages, -(-at_most // page_size) + EMPTY_ANSWERS_BELIEVED)
+        calls_most += max(pages, -(-at_most // page_size) + 2 * CONFIRMING_CALLS)
     return Searched(tuple(accounts), calls, calls_most)
 
 

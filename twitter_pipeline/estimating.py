@@ -58,12 +58,13 @@ def estimate_request(settings: Settings, database: Database, requests: Sequence[
             budgets=settings.budgets,
             prices=settings.prices,
         )
+        now = datetime.now(UTC)
         resolver = Resolver(
             XApi(client, pool, stop=stop),
             database,
             fetch_run_id=None,
-            profile_max_age=age_that_serves(requests, profile_max_age=settings.profile_max_age),
-            now=datetime.now(UTC),
+            profile_max_age=age_that_serves(requests, profile_max_age=settings.profile_max_age, now=now),
+            now=now,
         )
         resolution = resolver.resolve(requests)
         look_ups = resolver.calls_for(requests)

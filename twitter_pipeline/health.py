@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from twitter_pipeline.account_status import AccountStatus
 from twitter_pipeline.detection import accounts_per_call, current_detection
 from twitter_pipeline.errors import Availability
-from twitter_pipeline.history import is_suspiciously_short
 from twitter_pipeline.ledger import Hole, Ledger
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.partitions import WANTED_AHEAD
 from twitter_pipeline.store.tokens import TokenState
 from twitter_pipeline.texts import counted
+from twitter_pipeline.walks.evidence import lacks_much
 from twitter_pipeline.words import HoleCause, TokenStatus
 
 Cell = str | int | None
@@ -108,7 +108,7 @@ def judge_counts(ledgers: Sequence[Ledger]) -> Verdict:
     counted after they were last asked.
     """
     comparable = [ledger.account for ledger in ledgers if _should_agree(ledger)]
-    short = [each for each in comparable if is_suspiciously_short(each.kept_when_counted, each.tweet_count)]
+    short = [each for each in comparable if lacks_much(each.kept_when_counted, each.tweet_count)]
     of_all = (
         f"of {counted(len(comparable), 'account')} that {'was' if len(comparable) == 1 else 'were'} fetched in full"
     )
@@ -208,7 +208,7 @@ def _should_agree(ledger: Ledger) -> bool:
     account = ledger.account
     if account.tweet_count is None or account.profile_read_at is None or account.last_polled_at is None:
         return False
-    asked_in_full = all(hole.cause in (None, HoleCause.FAULT) for hole in ledger.holes)
+    asked_in_full = all(hole.cause in (None, HoleCause.FAULT, HoleCause.UNCONFIRMED) for hole in ledger.holes)
     was_asked_since = account.last_polled_at > account.profile_read_at - CLOCKS_APART
     return bool(ledger.whole) and not ledger.searched and asked_in_full and was_asked_since
 

@@ -10,20 +10,21 @@ from datetime import UTC, date, datetime, timedelta
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, REACH, IdRange, PageVerdict, id_at, time_at
-from twitter_pipeline.errors import ApiError, BudgetReached, Interrupted, NoTokenAvailable
-from twitter_pipeline.planning import AccountState, Walk, floor_of_new
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange, id_at, time_at
+from twitter_pipeline.errors import ApiError, Availability, BudgetReached, Interrupted, NoTokenAvailable
+from twitter_pipeline.planning import CONFIRM_AFTER, AccountState, PageVerdict, Walk, floor_of_new
 from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline.store.database import Database, DatabaseFault
 from twitter_pipeline.store.runs import begin_account, end_account
 from twitter_pipeline.store.sweeps import link_versions, load_stored_since, mark_deleted
 from twitter_pipeline.store.timelines import PageToSave, SavedPage, TimelineStore
-from twitter_pipeline.store.users import save_availability, set_tracked
+from twitter_pipeline.store.users import save_availability, save_users, set_tracked
 from twitter_pipeline.sweeping import DaySweep, begin_of, is_free
-from twitter_pipeline.texts import first_line
-from twitter_pipeline.words import AccountOutcome, HoleCause, Source
+from twitter_pipeline.texts import counted, first_line
+from twitter_pipeline.walks.evidence import REACH, Item, Oddity
+from twitter_pipeline.words import AccountOutcome, DoubtKind, HoleCause, Source
 from twitter_pipeline.x_api.client import IDS_PER_CALL
-from twitter_pipeline.x_api.parsing import TweetsPage
+from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer
 from twitter_pipeline.x_api.problems import availability_of, one_line, unknown_tweet_of
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ logger = logging.getLogger(__name__)
 OTHER_RUN_PAUSE_S = 1.0
 """Between two looks at what another run is fetching of the same account."""
 
-ROUND = "X gave the same page token twice; run again to go on below it"
+NO_PROGRESS = "X's pages repeat without new tweets; run again to continue below them"
+
+UNCONFIRMED = "an end, or an item that cannot be read, is not confirmed yet; the next run or poll requests it again"
 
 DAY_IS_OVER = "the UTC day is over: X would bill its tweets again"
 
@@ -42,6 +45,9 @@ class FetchOptions:
 
     page_size: int
     settle: timedelta
+    confirm_after: timedelta = CONFIRM_AFTER
+    waits_to_confirm: bool = False
+    """Whether ends that nothing confirmed are waited for, so that the run ends with them settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class HistoryFetcher:
         self._started: dict[str, Future[AccountOutcome]] = {}
         self._out_of_means: NoTokenAvailable | BudgetReached | None = None
         self._told_to_wait: set[int] = set()
+        self._unconfirmed: dict[str, datetime] = {}
 
     def start(self, accounts: Sequence[Account]) -> None:
         """Begin to fetch accounts, in this order; those that were begun before are left alone."""
@@ -93,10 +100,19 @@ class HistoryFetcher:
     def fetch(self, accounts: Sequence[Account]) -> list[AccountOutcome]:
         """Fetch accounts and return what became of each, in order.
 
-        An account that fails is recorded and leaves the others alone. Raises Interrupted when the run is to stop,
-        NoTokenAvailable when no token can go on, and BudgetReached when a budget is used up.
+        An account that fails is recorded and leaves the others alone. An end that nothing confirmed is requested once
+        more after all others, if that is late enough to settle it; else the next run or poll does. Raises Interrupted
+        when the run is to stop, NoTokenAvailable when no token can go on, and BudgetReached when a budget is used up.
         """
         self.start(accounts)
+        for account in accounts:
+            self._started[account.request.username].result()
+        if self._options.waits_to_confirm:
+            self._wait_until_it_can_be_confirmed(accounts)
+        for account in accounts:
+            if self._can_confirm(account):
+                again = self._threads.submit(self._fetch_and_record, account, confirms=True)
+                self._started[account.request.username] = again
         outcomes = [self._started[account.request.username].result() for account in accounts]
         if self._out_of_means is not None:
             raise self._out_of_means
@@ -109,7 +125,29 @@ class HistoryFetcher:
         self._stop.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _fetch_and_record(self, account: Account) -> AccountOutcome:
+    def _wait_until_it_can_be_confirmed(self, accounts: Sequence[Account]) -> None:
+        left_at = [at for each in accounts if (at := self._unconfirmed.get(each.request.username)) is not None]
+        if not left_at or self._out_of_means is not None:
+            return
+        due_at = max(left_at) + self._options.confirm_after
+        logger.info(
+            "%s of timelines to confirm: X is asked again at %s",
+            counted(len(left_at), "end"),
+            f"{due_at.astimezone(UTC):%H:%M:%S} UTC",
+        )
+        self._stop.wait(max(0.0, (due_at - self._clock()).total_seconds()))
+
+    def _can_confirm(self, account: Account) -> bool:
+        """Whether what an account's walk left open can be settled by now."""
+        left_at = self._unconfirmed.get(account.request.username)
+        return (
+            left_at is not None
+            and self._clock() - left_at >= self._options.confirm_after
+            and self._out_of_means is None
+            and not self._stop.is_set()
+        )
+
+    def _fetch_and_record(self, account: Account, *, confirms: bool = False) -> AccountOutcome:
         if self._stop.is_set():
             return AccountOutcome.PENDING
         name = account.request.username
@@ -121,7 +159,7 @@ class HistoryFetcher:
             trusts_search=account.request.fetch_mode.source is not Source.TIMELINE,
         )
         begin_account(self._database, self._fetch_run_id, account.request, user_id=account.user_id)
-        ending = self._fetch_to_its_end(account, store)
+        ending = self._fetch_to_its_end(account, store, confirms=confirms)
         if account.request.track_after and ending.outcome is not AccountOutcome.UNAVAILABLE:
             set_tracked(self._database, [account.user_id], tracked=True)
         end_account(
@@ -137,10 +175,12 @@ class HistoryFetcher:
         )
         return ending.outcome
 
-    def _fetch_to_its_end(self, account: Account, store: TimelineStore) -> Ending:
+    def _fetch_to_its_end(self, account: Account, store: TimelineStore, *, confirms: bool) -> Ending:
         day = account.request.fetch_mode.swept_day
         try:
-            return self._walk(account, store) if day is None else self._sweep(account, store, day)
+            if day is not None:
+                return self._sweep(account, store, day)
+            return self._walk(account, store, confirms=confirms)
         except ApiError as error:
             return Ending(AccountOutcome.FAILED, str(error), error.calls, error.waited_s, HoleCause.FAULT)
         except NoTokenAvailable as error:
@@ -162,10 +202,10 @@ class HistoryFetcher:
             reason = f"{type(error).__name__}: {one_line(first_line(error))}"
             return Ending(AccountOutcome.FAILED, reason, cause=HoleCause.FAULT)
 
-    def _walk(self, account: Account, store: TimelineStore) -> Ending:
+    def _walk(self, account: Account, store: TimelineStore, *, confirms: bool) -> Ending:
         state, held = store.load_state(), None
-        walk = self._plan(account, state, store)
-        while (request := walk.next_request(state)) is not None:
+        walk = self._plan(account, state, store, asks_head=not confirms)
+        while (request := walk.next_request(state, self._clock())) is not None:
             if self._stop.is_set():
                 raise Interrupted("stopped between two pages")
             if walk.rest != held:
@@ -174,8 +214,10 @@ class HistoryFetcher:
             reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
             if (ending := self._unavailable(account, reply)) is not None:
                 return ending
-            saved = self._judge_and_save(walk, state, reply, store)
-            state, held = store.state_of(saved.covered, saved.unreachable), walk.rest
+            saved = self._judge_and_save(account, walk, state, reply, store)
+            state, held = saved.state, walk.rest
+        if walk.can_be_confirmed:
+            self._unconfirmed.setdefault(account.request.username, self._clock())
         return self._judge_end(account, walk, state)
 
     def _sweep(self, account: Account, store: TimelineStore, day: date) -> Ending:
@@ -192,13 +234,14 @@ class HistoryFetcher:
                 return ending
             verdict = sweep.judge(
                 reply.value.tweets,
+                items=items_of(reply.value, account.user_id),
                 next_token=reply.value.next_token,
                 settled_below=id_at(reply.answered_at - self._options.settle),
             )
             store.save_page(_page_to_save(reply, verdict, rest=None))
         # An edit of the evening before may have come after that day's sweep.
         link_versions(self._database, account.user_id, since=since - timedelta(days=1))
-        if sweep.tells_nothing:
+        if sweep.shows_nothing:
             reason = f"X showed none of the day's {len(sweep.stored):,} stored tweets"
             return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT)
         return self._mark_deleted(account, sweep.missing())
@@ -221,14 +264,15 @@ class HistoryFetcher:
         note = f"X has deleted {deleted:,} of the day's tweets; they are marked" if deleted else None
         return Ending(AccountOutcome.DONE, _joined(account.note, note) or None, calls, waited_s)
 
-    def _plan(self, account: Account, state: AccountState, store: TimelineStore) -> Walk:
+    def _plan(self, account: Account, state: AccountState, store: TimelineStore, *, asks_head: bool) -> Walk:
         mode, floor, ceiling = account.request.fetch_mode, LOWEST_ID, BEYOND_ALL_IDS
         if mode.months is not None:
             wanted = mode.months.ids
             floor, ceiling = wanted.lo, min(wanted.hi, id_at(self._clock() - self._options.settle))
         elif mode.only_new:
             watched_since = store.watched_since()
-            new_from = floor_of_new(state.covered, None if watched_since is None else id_at(watched_since))
+            watched_from = None if watched_since is None else id_at(watched_since)
+            new_from = floor_of_new(state.covered, watched_from, state.doubts)
             # Nothing tells what is new of an account that was never seen: the newest page.
             mode, floor = (FetchMode(self._options.page_size), LOWEST_ID) if new_from is None else (FULL, new_from)
         return Walk(
@@ -238,6 +282,9 @@ class HistoryFetcher:
             counted_below=BEYOND_ALL_IDS if account.counted_at is None else id_at(account.counted_at),
             floor=floor,
             ceiling=ceiling,
+            confirm_after=self._options.confirm_after,
+            only_due=account.request.fetch_mode.only_new,
+            asks_head=asks_head,
         )
 
     def _claim(
@@ -266,68 +313,102 @@ class HistoryFetcher:
         self._stop.wait(OTHER_RUN_PAUSE_S)
 
     def _judge_and_save(
-        self, walk: Walk, state: AccountState, reply: Reply[TweetsPage], store: TimelineStore
+        self, account: Account, walk: Walk, state: AccountState, reply: Reply[TweetsPage], store: TimelineStore
     ) -> SavedPage:
-        page = reply.value
         verdict = walk.judge(
             state,
-            ids=[tweet.id for tweet in page.tweets],
-            next_token=page.next_token,
+            items=items_of(reply.value, account.user_id),
+            next_token=reply.value.next_token,
+            answered_at=reply.answered_at,
             settled_below=id_at(reply.answered_at - self._options.settle),
         )
+        self._report_unreadable(account, verdict)
         return store.save_page(_page_to_save(reply, verdict, rest=walk.rest))
 
+    def _report_unreadable(self, account: Account, verdict: PageVerdict) -> None:
+        name = account.request.username
+        for doubt in verdict.noted:
+            if doubt.kind is DoubtKind.UNREADABLE and doubt.id is None:
+                logger.warning(
+                    "@%s: X sent %s that cannot be read, kept in the table doubts; it is requested again",
+                    name,
+                    counted(len(doubt.items), "item"),
+                    extra={"account": name},
+                )
+
     def _unavailable(self, account: Account, reply: Reply[TweetsPage]) -> Ending | None:
-        if reply.value.tweets or reply.value.next_token:
+        """Return how an account ends that its timeline calls unavailable, once a look-up by id says the same."""
+        if reply.value.items or reply.value.next_token:
             return None
-        for problem in reply.value.problems:
-            availability = availability_of(problem)
-            if availability is not None:
-                save_availability(
-                    self._database, account.user_id, availability, reason=str(problem), at=reply.answered_at
-                )
-                return Ending(
-                    AccountOutcome.UNAVAILABLE, WORDS[availability], reply.calls, reply.waited_s, HoleCause.PROTECTED
-                )
-        return None
+        problem, availability = next(
+            ((each, found) for each in reply.value.problems if (found := availability_of(each)) is not None),
+            (None, None),
+        )
+        if problem is None or availability is None:
+            return None
+        looked_up = self._api.fetch_users([account.user_id], fetch_run_id=self._fetch_run_id)
+        calls, waited_s = reply.calls + looked_up.calls, reply.waited_s + looked_up.waited_s
+        save_users(self._database, looked_up.value.users, read_at=looked_up.answered_at)
+        if availability not in _availabilities(looked_up.value, account.user_id):
+            reason = f"X's timeline says: {problem}; its profile does not agree; run again later"
+            return Ending(AccountOutcome.FAILED, reason, calls, waited_s, HoleCause.FAULT)
+        save_availability(self._database, account.user_id, availability, reason=str(problem), at=looked_up.answered_at)
+        return Ending(AccountOutcome.UNAVAILABLE, WORDS[availability], calls, waited_s, HoleCause.PROTECTED)
 
     def _judge_end(self, account: Account, walk: Walk, state: AccountState) -> Ending:
         if account.request.fetch_mode.months is not None:
             return judge_months(walk, state, note=account.note)
-        counted = "an unknown number of" if account.tweet_count is None else f"{account.tweet_count:,}"
+        known = "an unknown number of" if account.tweet_count is None else f"{account.tweet_count:,}"
         if walk.came_out_empty:
-            reason = f"X answered twice with no tweets although it counts {counted}; run again later"
+            reason = f"X answered twice with no tweets although it counts {known}; run again later"
             return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT)
-        if walk.goes_round:
-            return Ending(AccountOutcome.PARTIAL, ROUND, cause=HoleCause.FAULT)
+        if walk.stuck:
+            return Ending(AccountOutcome.PARTIAL, NO_PROGRESS, cause=HoleCause.FAULT)
         stored = state.count_from(LOWEST_ID)
         note = account.note
-        if walk.ended_short:
-            reason = f"X's timeline ends after {stored:,} tweets although it counts {counted}; the next run looks again"
-            if is_suspiciously_short(stored, account.tweet_count):
-                return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT)
-            note = _joined(note, reason)
+        if walk.lacks_much:
+            reason = f"X's timeline ends after {stored:,} tweets although it counts {known}; the next run looks again"
+            return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.UNCONFIRMED)
+        if walk.unconfirmed:
+            note = _joined(note, UNCONFIRMED)
         elif account.request.fetch_mode == FULL and state.unreachable and account.tweet_count != stored:
-            reason = f"X serves no more than the newest {REACH:,} tweets; it counts {counted}; the rest is a known hole"
+            reason = f"X serves no more than the newest {REACH:,} tweets; it counts {known}; the rest is a known hole"
             note = _joined(note, reason)
         return Ending(AccountOutcome.DONE, note)
 
 
 def judge_months(walk: Walk, state: AccountState, *, note: str | None) -> Ending:
     """Tell what became of an account whose months were asked of its timeline."""
-    if walk.goes_round:
-        return Ending(AccountOutcome.PARTIAL, ROUND, cause=HoleCause.FAULT)
+    if walk.stuck:
+        return Ending(AccountOutcome.PARTIAL, NO_PROGRESS, cause=HoleCause.FAULT)
     left = state.kept.gaps(IdRange(walk.floor, walk.ceiling)) if walk.floor < walk.ceiling else ()
     if not left:
         return Ending(AccountOutcome.DONE, note)
+    if walk.can_be_confirmed and not (Coverage.of(left) - walk.unconfirmed):
+        return Ending(AccountOutcome.PARTIAL, _joined(note, UNCONFIRMED), cause=HoleCause.UNCONFIRMED)
     shown_from = f"{time_at(left[-1].hi):%Y-%m-%d %H:%M} UTC"
     reason = f"X's timeline shows nothing from before {shown_from}; what is older only the archive search has"
     return Ending(AccountOutcome.PARTIAL, _joined(note, reason), cause=HoleCause.BEYOND_REACH)
 
 
-def is_suspiciously_short(stored: int, tweet_count: int | None) -> bool:
-    """Whether too much is missing at the end of a timeline to be deleted and withheld tweets: more than a tenth."""
-    return tweet_count is not None and stored < tweet_count * 9 // 10
+def items_of(page: TweetsPage, user_id: int) -> list[Item]:
+    """Return what stands on a page of an account's timeline, in order: its tweets by their ids, and what is odd."""
+    foreign = {each.id: each.raw for each in page.tweets if each.author_id not in (None, user_id)}
+    items: list[Item] = []
+    for each in page.items:
+        if isinstance(each, str):
+            items.append(Oddity(DoubtKind.UNREADABLE, each))
+        else:
+            items.append(Oddity(DoubtKind.FOREIGN, foreign[each]) if each in foreign else each)
+    return items
+
+
+def _availabilities(answer: UsersAnswer, user_id: int) -> set[Availability | None]:
+    """Return how a look-up by id says that an account stands."""
+    found = next((each for each in answer.users if each.id == user_id), None)
+    if found is not None:
+        return {Availability.PROTECTED} if found.protected else {Availability.ACTIVE}
+    return set(map(availability_of, answer.problems))
 
 
 def _page_to_save(reply: Reply[TweetsPage], verdict: PageVerdict, *, rest: IdRange | None) -> PageToSave:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 from twitter_pipeline.account_status import AccountStatus
 from twitter_pipeline.coverage import (
-    CLEARLY_WITHIN_REACH,
     EVERYTHING,
     LOWEST_ID,
     Coverage,
@@ -22,7 +21,8 @@ from twitter_pipeline.coverage import (
 )
 from twitter_pipeline.months import Months, month_of, read_month
 from twitter_pipeline.planning import floor_of_new
-from twitter_pipeline.words import HoleCause
+from twitter_pipeline.walks.evidence import CLEARLY_WITHIN_REACH
+from twitter_pipeline.words import DoubtKind, HoleCause
 
 FIRST_TWEET_AT = datetime(2006, 3, 21, tzinfo=UTC)
 """The day of the first tweet (id 20): nothing is missing from before."""
@@ -42,6 +42,8 @@ _IN_WORDS = {
     HoleCause.PROTECTED: "could not be read then",
     HoleCause.FAULT: "the API or the database failed",
     HoleCause.BUDGET: "a budget was used up",
+    HoleCause.UNCONFIRMED: "X showed an end only once so far",
+    HoleCause.UNREADABLE: "X sent an item that cannot be read",
     None: "asked for, X shows no more",
 }
 
@@ -283,10 +285,16 @@ def _pieces(
 ) -> list[tuple[Stretch, HoleCause | None]]:
     """Cut a gap by cause, newest first: each of its ids has the cause of the latest run that asked for it.
 
-    A timeline cannot be asked for what lies beyond its reach; a backfill can, by the archive search.
+    Where a response left a doubt, that is the cause. A timeline cannot be asked for what lies beyond its reach; a
+    backfill can, by the archive search.
     """
     left = Coverage((gap.at.ids,))
     found: list[tuple[IdRange, HoleCause | None]] = []
+    for doubt in account.doubts:
+        cause = HoleCause.UNREADABLE if doubt.kind is DoubtKind.UNREADABLE else HoleCause.UNCONFIRMED
+        doubted = _common(left, Coverage((doubt.ids,))) if doubt.is_open else Coverage()
+        found.extend((part, cause) for part in doubted)
+        left -= doubted
     for each in asked:
         ids = _asked_for(account, gap, around, each)
         if ids is None:

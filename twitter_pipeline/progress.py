@@ -9,6 +9,7 @@ from itertools import pairwise
 from twitter_pipeline.store.runs import Progress
 from twitter_pipeline.store.windows import WindowState
 from twitter_pipeline.texts import counted
+from twitter_pipeline.tokens import CONFIRMATION
 
 WINDOW = timedelta(minutes=15)
 """After its reset a window of X lasts so long (docs.x.com, "Rate limits"); the headers tell only when it resets."""
@@ -119,12 +120,19 @@ def progress_parts(
     ]
     speed, calls, per_s = tweets_per_s(looks), calls_left(looks), calls_per_s(looks)
     if progress.waiting_for is not None and progress.waiting_until is not None:
-        parts.append(f"waiting for budget for {progress.waiting_for} until {at(progress.waiting_until, last.at)}")
+        parts.append(describe_wait(progress.waiting_for, at(progress.waiting_until, last.at)))
     if calls is not None and per_s is not None:
         parts.append(f"expected end {at(expected_end(calls, per_s, budget, last.at), last.at)}")
     if speed is not None:
         parts.append(f"{speed:,.0f} tweets/s")
     return [*parts, counted(progress.calls, "call")]
+
+
+def describe_wait(waiting_for: str, until: str) -> str:
+    """Return what a run waits for, in words."""
+    if waiting_for == CONFIRMATION:
+        return f"waiting until {until} to request the ends of searches again, which confirms them"
+    return f"waiting for budget for {waiting_for} until {until}"
 
 
 def clock_time(instant: datetime, now: datetime) -> str:

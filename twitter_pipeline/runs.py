@@ -116,7 +116,7 @@ class OpenRun:
             BEAT,
             {
                 "run_id": self.id,
-                "waiting_for": waiting.endpoint.value if waiting else None,
+                "waiting_for": waiting.what if waiting else None,
                 "waiting_until": waiting.until if waiting else None,
                 "vanished": VANISHED,
                 "is_shared": self._is_shared,

@@ -28,6 +28,7 @@ from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.doubts import reopen_unreadable
 from twitter_pipeline.store.estimates import save_expected
 from twitter_pipeline.store.runs import (
     AccountReport,
@@ -189,6 +190,7 @@ class FetchSession:
         when the rest would cost much and nobody has said that it may.
         """
         with self._noting_what_breaks():
+            reopen_unreadable(self._database)
             resolution = self._resolve(self._requests)
             estimate = self._note_what_is_expected(resolution)
             if estimate is not None and not self._confirmed:
@@ -300,7 +302,7 @@ class FetchSession:
         return self._history_fetcher()
 
     def _backfill_fetcher(self) -> Fetcher:
-        return BackfillFetcher(
+        fetcher = BackfillFetcher(
             self._api,
             self._database,
             self._history_fetcher(),
@@ -308,13 +310,21 @@ class FetchSession:
             settings=self._settings,
             stop=self._stop,
         )
+        of_budget = self._waiting
+        self._waiting = lambda: of_budget() or fetcher.waiting
+        return fetcher
 
     def _history_fetcher(self) -> Fetcher:
         return HistoryFetcher(
             self._api,
             self._database,
             fetch_run_id=self._run.id,
-            options=FetchOptions(page_size=self._settings.page_size, settle=self._settings.settle),
+            options=FetchOptions(
+                self._settings.page_size,
+                self._settings.settle,
+                self._settings.confirm_after,
+                waits_to_confirm=self._kind is FetchKind.BACKFILL,
+            ),
             concurrency=self._settings.concurrency,
             stop=self._stop,
         )
@@ -345,12 +355,13 @@ class FetchSession:
     def _resolve(self, requests: Sequence[FetchRequest]) -> Resolution:
         """Resolve names, and record those that cannot be had."""
         save_accounts(self._database, self._run.id, requests)
+        now = datetime.now(UTC)
         resolver = Resolver(
             self._api,
             self._database,
             fetch_run_id=self._run.id,
-            profile_max_age=age_that_serves(requests, profile_max_age=self._settings.profile_max_age),
-            now=datetime.now(UTC),
+            profile_max_age=age_that_serves(requests, profile_max_age=self._settings.profile_max_age, now=now),
+            now=now,
         )
         resolution = resolver.resolve(requests)
         for absence in resolution.absences:

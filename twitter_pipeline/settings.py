@@ -81,6 +81,7 @@ class Settings:
     dagster_port: int = 3000
     page_size: int = 50
     settle: timedelta = timedelta(seconds=30)
+    confirm_after: timedelta = timedelta(seconds=120)
     concurrency: int = 16
     batch_accounts: int = 25
     profile_max_age: timedelta = timedelta(days=7)
@@ -136,6 +137,11 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         dagster_port=reader.read("DAGSTER_PORT", _whole(1, 65535), defaults.dagster_port),
         page_size=reader.read("TWITTER_PAGE_SIZE", _whole(5, 100), defaults.page_size),
         settle=timedelta(seconds=reader.read("TWITTER_SETTLE_SECONDS", _whole(0, 3600), 30)),
+        confirm_after=timedelta(
+            seconds=reader.read(
+                "TWITTER_CONFIRM_AFTER_SECONDS", _whole(1, 86_400), 2 if any(map(is_of_sandbox, variables)) else 120
+            )
+        ),
         concurrency=reader.read("TWITTER_CONCURRENCY", _whole(1, 256), defaults.concurrency),
         batch_accounts=reader.read("TWITTER_BATCH_ACCOUNTS", _whole(1, 10_000), defaults.batch_accounts),
         profile_max_age=timedelta(days=reader.read("TWITTER_PROFILE_MAX_AGE_DAYS", _whole(0, 3650), 7)),
@@ -237,6 +243,7 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "DAGSTER_PORT": str(settings.dagster_port),
         "TWITTER_PAGE_SIZE": str(settings.page_size),
         "TWITTER_SETTLE_SECONDS": f"{settings.settle / timedelta(seconds=1):g}",
+        "TWITTER_CONFIRM_AFTER_SECONDS": f"{settings.confirm_after / timedelta(seconds=1):g}",
         "TWITTER_CONCURRENCY": str(settings.concurrency),
         "TWITTER_BATCH_ACCOUNTS": str(settings.batch_accounts),
         "TWITTER_PROFILE_MAX_AGE_DAYS": f"{settings.profile_max_age / timedelta(days=1):g}",

@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
-from twitter_pipeline.coverage import Coverage, IdRange, PageVerdict, id_at
-from twitter_pipeline.planning import AccountState, TimelineRequest, Walk
-from twitter_pipeline.request import FULL
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, IdRange, id_at
+from twitter_pipeline.planning import PageVerdict, TimelineRequest
+from twitter_pipeline.walks.chain import Chain, most_pages
+from twitter_pipeline.walks.evidence import CLEARLY_WITHIN_REACH, Item
 from twitter_pipeline.x_api.parsing import Tweet
 
 LAST_CALL = timedelta(minutes=2)
@@ -32,15 +33,14 @@ class DaySweep:
     """One account's sweep: a walk from the top down to the begin of the day, whatever is covered.
 
     `stored` are the tweets of the day that were stored before it. Use it in turns, like a Walk: `next_request`, then
-    `judge` of the answer.
+    `judge` of the answer. It claims what its pages prove, and nothing below the last tweet that was shown: the walks
+    decide on ends.
     """
 
     day: date
     stored: Collection[int]
     page_size: int
-    _walk: Walk = field(init=False)
-    _read: Coverage = field(default_factory=Coverage)
-    _out_of_reach: Coverage = field(default_factory=Coverage)
+    _chain: Chain = field(init=False)
     _seen: set[int] = field(default_factory=set[int])
     _superseded: set[int] = field(default_factory=set[int])
     _settled_below: int | None = None
@@ -48,31 +48,38 @@ class DaySweep:
     _ended_on_a_tweet: bool = False
 
     def __post_init__(self) -> None:
-        self._walk = Walk(FULL, self.page_size, tweet_count=None, floor=id_at(begin_of(self.day)))
+        self._chain = Chain(IdRange(id_at(begin_of(self.day)), BEYOND_ALL_IDS), most_pages(self.page_size))
+
+    @property
+    def _floor(self) -> int:
+        return self._chain.hole.lo
 
     def next_request(self) -> TimelineRequest | None:
         """Decide the next call, or None when the day was read or nothing more can be had."""
-        return self._walk.next_request(self._state())
+        if self._ended or self._chain.stuck:
+            return None
+        return TimelineRequest(self.page_size, since_id=self._floor - 1, pagination_token=self._chain.token)
 
-    def judge(self, tweets: Sequence[Tweet], *, next_token: str | None, settled_below: int) -> PageVerdict:
-        """Tell what an answer proves, and remember what it shows."""
-        ids = [tweet.id for tweet in tweets]
-        verdict = self._walk.judge(self._state(), ids=ids, next_token=next_token, settled_below=settled_below)
-        self._read |= verdict.proved
-        self._out_of_reach |= verdict.unreachable
-        self._seen.update(ids)
+    def judge(
+        self, tweets: Sequence[Tweet], *, items: Sequence[Item], next_token: str | None, settled_below: int
+    ) -> PageVerdict:
+        """Return what a response proves, and remember what it shows."""
+        proof, retracted = self._chain.judge(
+            items, next_token=next_token, requested_from=self._floor, settled_below=settled_below
+        )
+        self._seen.update(tweet.id for tweet in tweets)
         for tweet in tweets:
             self._superseded.update(set(tweet.edit_history_ids) - {tweet.id})
         # Of the first answer: what was too fresh for it may be missing there without being gone.
         self._settled_below = settled_below if self._settled_below is None else self._settled_below
-        self._ended = next_token is None
-        self._ended_on_a_tweet = self._ended and bool(ids)
-        return verdict
+        self._ended = next_token is None or self._chain.rest is None
+        self._ended_on_a_tweet = self._ended and bool(tweets)
+        return PageVerdict(proved=proof.proved, retracted=retracted)
 
     @property
-    def tells_nothing(self) -> bool:
+    def shows_nothing(self) -> bool:
         """Whether tweets are stored and the answers showed none of them, or never came to an end."""
-        return bool(self.stored) and self._told() is None
+        return bool(self.stored) and self._shown_span() is None
 
     def missing(self) -> list[int]:
         """Return the stored tweets that the answers should have shown and did not, oldest first.
@@ -80,27 +87,17 @@ class DaySweep:
         None unless the walk came to its end and showed at least one tweet that was stored: replicas sometimes answer
         empty or break off. An earlier version of an edited tweet is not missing: timelines show the newest only.
         """
-        span = self._told()
+        span = self._shown_span()
         if span is None:
             return []
         shown = self._seen | self._superseded
         return sorted(each for each in self.stored if each in span and each not in shown)
 
-    def _told(self) -> IdRange | None:
-        """Return between which ids the answers tell what there is and what not; None when they tell nothing."""
-        if not self._ended or self._walk.goes_round or self._seen.isdisjoint(self.stored):
+    def _shown_span(self) -> IdRange | None:
+        """Return the ids of which the answers show what exists; None when they show nothing."""
+        if not self._ended or self._chain.stuck or self._seen.isdisjoint(self.stored):
             return None
-        lowest = min(self._seen)
-        if self._ended_on_a_tweet and not self._out_of_reach:
-            lowest = min(lowest, self._walk.floor)
+        is_whole = self._ended_on_a_tweet and len(self._seen) < CLEARLY_WITHIN_REACH
+        lowest = min(min(self._seen), self._floor) if is_whole else min(self._seen)
         highest = max(self._seen) + 1 if self._settled_below is None else min(max(self._seen) + 1, self._settled_below)
         return IdRange(lowest, highest) if lowest < highest else None
-
-    def _state(self) -> AccountState:
-        # Only what this sweep has read counts. No witness is asked for: one from the day before would be billed.
-        return AccountState(
-            self._read,
-            self._out_of_reach,
-            lambda lowest_id: sum(each >= lowest_id for each in self._seen),
-            lambda _: None,
-        )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from twitter_pipeline.budgets import Budgets, Cost
 from twitter_pipeline.errors import (
@@ -62,11 +63,15 @@ class Grant:
     waited_s: float
 
 
+CONFIRMATION: Final = "confirmation"
+"""What work waits for that will request an end again, late enough to confirm it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """That work waits for budget: for which endpoint, until when."""
+    """That work waits, until when, and what for: the budget of an endpoint, or CONFIRMATION."""
 
-    endpoint: Endpoint
+    what: str
     until: datetime
 
 
@@ -124,7 +129,7 @@ class TokenPool:
     @property
     def waiting(self) -> Waiting | None:
         """What work in this process waits for, the soonest first; None while none waits."""
-        waits = (Waiting(endpoint, self._waits_until[endpoint]) for endpoint in tuple(self._waiting.values()))
+        waits = (Waiting(endpoint.value, self._waits_until[endpoint]) for endpoint in tuple(self._waiting.values()))
         return min(waits, key=lambda each: each.until, default=None)
 
     def lease(
@@ -274,12 +279,12 @@ class TokenPool:
         self._waiting[threading.get_ident()] = endpoint
         left_s = min((until - windows[0].now).total_seconds(), _LONGEST_PAUSE_S)
         if until == waits_until(windows, lease_s=self._lease_s):
-            self._announce("Waiting for budget for %s until %s: %s used up", Waiting(endpoint, until), windows)
+            self._announce("Waiting for budget for %s until %s: %s used up", Waiting(endpoint.value, until), windows)
             self._pause(left_s)
         else:
             resets_at = soonest_reset(windows) or until
             self._announce(
-                "Leaving calls of %s to others until %s, ever fewer: %s", Waiting(endpoint, resets_at), windows
+                "Leaving calls of %s to others until %s, ever fewer: %s", Waiting(endpoint.value, resets_at), windows
             )
             # One at a time, each of whom wakes the next: all would ask at once for the few calls that become free.
             self._pause(max(left_s, _CONTENDED_PAUSE_S), in_turn_at=endpoint)
@@ -309,7 +314,7 @@ class TokenPool:
             self._announced = {waiting}
         names = ", ".join(window.env_key for window in windows if window.usable)
         until = f"{waiting.until:%H:%M:%S} UTC"
-        logger.info(text, waiting.endpoint, until, names, extra={"endpoint": waiting.endpoint.value})
+        logger.info(text, waiting.what, until, names, extra={"endpoint": waiting.what})
 
     def _no_token(self, endpoint: Endpoint) -> NoTokenAvailable:
         states = "\n".join(

@@ -69,6 +69,16 @@ class HoleCause(StrEnum):
     PROTECTED = "protected"
     FAULT = "fault"
     BUDGET = "budget"
+    UNCONFIRMED = "unconfirmed"
+    UNREADABLE = "unreadable"
+
+
+class DoubtKind(StrEnum):
+    """What leaves a doubt whether all tweets of an interval are stored."""
+
+    END = "end"
+    UNREADABLE = "unreadable"
+    FOREIGN = "foreign"
 
 
 class Source(StrEnum):

@@ -164,7 +164,10 @@ class Sandbox:
 
     def environment(self, base_url: str) -> dict[str, str]:
         """Return the variables with which another process uses the served API."""
-        return {"TWITTER_API_URL": base_url, **{key: token.reveal() for key, token in self.bearer_tokens.items()}}
+        # A backfill waits for as long to confirm its ends.
+        confirms_soon = {"TWITTER_CONFIRM_AFTER_SECONDS": "1"}
+        tokens = {key: token.reveal() for key, token in self.bearer_tokens.items()}
+        return {"TWITTER_API_URL": base_url, **confirms_soon, **tokens}
 
 
 MakeSandbox = Callable[..., Sandbox]

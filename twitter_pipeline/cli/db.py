@@ -22,12 +22,14 @@ from psycopg.types.range import Range
 from psycopg.types.string import TextLoader
 from sqlalchemy import make_url
 
+from twitter_pipeline.cli.claims import claims
 from twitter_pipeline.cli.commands import Failure, Group, environment_settings, json_option
 from twitter_pipeline.cli.places import Tables, shown, tables
 from twitter_pipeline.cli.safe_text import printable
 from twitter_pipeline.cli.tables import FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.store.claims import find_unchecked
 from twitter_pipeline.store.schema import differences
 from twitter_pipeline.store.schema import upgrade as upgrade_schema
 from twitter_pipeline.texts import counted
@@ -48,6 +50,9 @@ def db() -> None:
     """
 
 
+db.add_command(claims)
+
+
 @db.command(short_help="Apply the schema.")
 @json_option
 @click.pass_obj
@@ -60,10 +65,16 @@ def upgrade(terminal: Terminal, *, as_json: bool) -> None:
     """
     with tables(environment_settings(), terminal, current=False) as opened:
         upgrade_schema(opened.database.engine, terminal.say)
+        unchecked = len(find_unchecked(opened.database))
     if as_json:
-        terminal.write_json({"database": shown(opened.url), "up_to_date": True})
-    else:
-        terminal.write(f"The schema of {shown(opened.url)} is up to date")
+        terminal.write_json({"database": shown(opened.url), "up_to_date": True, "unchecked_accounts": unchecked})
+        return
+    terminal.write(f"The schema of {shown(opened.url)} is up to date")
+    if unchecked:
+        terminal.say(
+            f"An earlier version has called tweets of {counted(unchecked, 'account')} complete without proof."
+            " To see what checking it costs: twitter-pipeline db claims"
+        )
 
 
 @db.command(short_help="Print the connection URL, with its password.")

@@ -10,6 +10,7 @@ from twitter_pipeline.cli.commands import Command, environment_settings, json_op
 from twitter_pipeline.cli.places import tables
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.words import NOTHING, STYLES, dollars, duration, instant, number
+from twitter_pipeline.progress import describe_wait
 from twitter_pipeline.store.activity import RunLine, load_latest_runs
 from twitter_pipeline.words import RunStatus
 
@@ -80,5 +81,5 @@ def _as_values(run: RunLine) -> dict[str, Any]:
 def remark(run: RunLine) -> str:
     """Say why a run did not succeed, or what it waits for."""
     if run.status is RunStatus.RUNNING and run.waiting_for and run.waiting_until:
-        return f"waiting for budget for {run.waiting_for} until {instant(run.waiting_until)} UTC"
+        return describe_wait(run.waiting_for, f"{instant(run.waiting_until)} UTC")
     return run.error or ""

@@ -187,11 +187,18 @@ def _facts(ledger: Ledger, last: LastOutcome | None, delays: str, *, now: dateti
         ),
         ("holes", number(len(ledger.holes)) if ledger.asked_until else NOTHING),
         ("probably missing", f"{estimate(ledger.missing)} tweets" if ledger.holes else ""),
+        ("unreadable", _unreadable(account)),
     ]
     if last is not None:
         said = last.outcome + (f": {last.reason}" if last.reason else "")
         facts.append(("last run", f"{last.fetch_run_id}, {instant(last.started_at)} UTC, {said}"))
     return [(name, value) for name, value in facts if value]
+
+
+def _unreadable(account: AccountStatus) -> str:
+    """Return how many places of a timeline came back unreadable: they are no holes any more."""
+    recorded = sum(not each.is_open for each in account.doubts)
+    return f"{counted(recorded, 'item')}, kept as JSON in the table doubts" if recorded else ""
 
 
 def _spans(stretches: Sequence[Stretch]) -> str:

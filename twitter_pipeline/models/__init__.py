@@ -3,6 +3,7 @@
 from twitter_pipeline.models.alerts import Alert
 from twitter_pipeline.models.api_calls import ApiCall
 from twitter_pipeline.models.base import Base
+from twitter_pipeline.models.doubts import Doubt
 from twitter_pipeline.models.fetch_runs import FetchRun, FetchRunAccount
 from twitter_pipeline.models.spending import Spending
 from twitter_pipeline.models.tokens import Token
@@ -16,6 +17,7 @@ __all__ = [
     "Alert",
     "ApiCall",
     "Base",
+    "Doubt",
     "FetchRun",
     "FetchRunAccount",
     "Spending",

@@ -36,3 +36,5 @@ class UserState(Base):
     rate_hours: Mapped[list[float] | None] = mapped_column(ARRAY(Double))
     rate_tweets: Mapped[list[float] | None] = mapped_column(ARRAY(Double))
     tweets_per_hour: Mapped[float | None]
+    claims_checked: Mapped[bool] = mapped_column(server_default=text("true"))
+    timeline_read_at: Mapped[datetime | None]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import orjson
@@ -28,6 +29,24 @@ _LASTING_AFTER_S: Final = 2 * 86_400.0
 """Polls close a day after they were opened; nothing else in a tweet of the sandbox changes."""
 
 _REACH_WITHOUT_REPLIES: Final = 800
+
+_PAGED: Final = frozenset({at.USER_TWEETS, at.SEARCH_RECENT, at.SEARCH_ALL})
+
+_INSTEAD: Final[Mapping[FaultKind, Problem]] = {
+    "empty_object": {},
+    "bare_meta": {"meta": {}},
+    "flat_problem": problems.about_blank(503, "Service Unavailable"),
+    "only_errors": {"errors": [problems.internal_error()]},
+}
+"""What comes with status 200 instead of a page."""
+
+_OTHER_TOKENS: Final[frozenset[FaultKind]] = frozenset({"no_next_token", "same_page", "alternating_tokens"})
+"""The faults after which a page does not lead to the next one."""
+
+_REWRITING: Final[frozenset[FaultKind]] = frozenset(
+    {"out_of_order", "swapped", "pinned_first", "foreign_tweet", "unreadable_tweet", "thin_tweets"}
+)
+"""The faults that change the tweets of a page, which then must not be kept for other calls."""
 
 
 class Stream(Protocol):
@@ -124,6 +143,9 @@ class Answers:
 
     def answer(self, call: Call) -> Answer:
         """Answer a call whose parameters were checked, or raise `Refused`."""
+        if call.endpoint in _PAGED:
+            for kind in _INSTEAD.keys() & call.mishaps:
+                return Answer(200, orjson.dumps(_INSTEAD[kind]))
         return self._by_endpoint[call.endpoint](call)
 
     # Users
@@ -188,25 +210,28 @@ class Answers:
         position = _position(call, listing, "pagination_token")
         ids = self._visible(account, call)
         page = self._cut(call, ids, position)
-        if "empty_answer" in call.mishaps:
-            return _empty()
-        if "empty_page" in call.mishaps and page.stop > page.start:
-            return _empty(next_token=_same_place(position, ids[page.stop - 1], listing))
-        meta: dict[str, Any] = {}
+        if empty := _emptied(call, position, listing, holds_tweets=page.stop > page.start):
+            return empty
+        regular = None
         if page.older:
-            meta["next_token"] = token_of(Position("older", ids[page.start]), listing)
+            other = ids[page.start - 1] if _swaps(call, page) else 0
+            regular = Position("older", ids[page.start], swapped_with=other)
+        newest = ids[page.stop - 1] if page.stop else 0
+        meta = _token_meta(_following(call, position, regular, newest), listing)
         if page.newer:
-            newest = ids[page.stop - 1] if page.stop else 0
             meta["previous_token"] = token_of(Position("newer", newest), listing)
-        return _paged(self._written(call, account, ids, page), meta)
+        return _paged(self._written(call, account, ids, page, position), meta)
 
-    def _written(self, call: Call, account: Account, ids: Sequence[int], page: _Page) -> WrittenPage:
+    def _written(
+        self, call: Call, account: Account, ids: Sequence[int], page: _Page, position: Position
+    ) -> WrittenPage:
         """Write the tweets of a page, or take them as written before when nothing in them can have changed."""
         renderer = self._world.renderer_for(call.selection())
         lasting = (
             isinstance(ids, WrittenIds)
             and not renderer.selection.brings_users
-            and "out_of_order" not in call.mishaps
+            and _REWRITING.isdisjoint(call.mishaps)
+            and not position.swapped_with
             and "exclude" not in call.parameters
             and page.stop > page.start
             and account.created_ms(page.stop - 1) < (call.now - _LASTING_AFTER_S) * 1000
@@ -214,10 +239,22 @@ class Answers:
         place = (account, account.username_at(call.now), page.start, page.stop)
         if lasting and (kept := renderer.kept(place)):
             return kept
-        written = self._write(call, _without(call, self._world.tweets_in(ids, page.start, page.stop)[::-1]))
+        tweets = self._world.tweets_in(ids, page.start, page.stop)[::-1]
+        if _swaps(call, page):
+            tweets[-1:] = self._world.tweets_in(ids, page.start - 1, page.start)
+        written = self._write(call, _without(call, self._swapped_back(position, tweets)), [account])
         if lasting:
             renderer.keep(place, written)
         return written
+
+    def _swapped_back(self, position: Position, tweets: list[Tweet]) -> list[Tweet]:
+        """Return a page's tweets with the one first that the page before left out, and without the one it showed."""
+        if not position.swapped_with:
+            return tweets
+        held = self._world.tweet_with(position.tweet_id)
+        gone = held is None or held.author.availability != "active" or any(tweet.id == held.id for tweet in tweets)
+        first = [] if held is None or gone else [held]
+        return [*first, *(tweet for tweet in tweets if tweet.id != position.swapped_with)]
 
     def _visible(self, account: Account, call: Call) -> Sequence[int]:
         """Give the ids that can be seen by now, oldest first."""
@@ -247,13 +284,42 @@ class Answers:
             start, stop = min(stop - 1, max(least, stop + 1 - size)), stop + 1
         return _Page(start, stop, older=start > least, newer=stop < most)
 
-    def _write(self, call: Call, tweets: Sequence[Tweet]) -> WrittenPage:
-        """Write the tweets of a page and what belongs to them."""
+    def _write(self, call: Call, tweets: Sequence[Tweet], accounts: Sequence[Account]) -> WrittenPage:
+        """Write the tweets of a page, which come newest first, and what belongs to them."""
+        pinned = self._pinned(call, tweets, accounts) if "pinned_first" in call.mishaps else None
+        if "foreign_tweet" in call.mishaps and tweets:
+            tweets = self._with_foreign(tweets, accounts)
         if "out_of_order" in call.mishaps and len(tweets) > 1:
             tweets = [*tweets[1:], tweets[0]]
+        if pinned:
+            tweets = [pinned, *(tweet for tweet in tweets if tweet.id != pinned.id)]
         renderer = self._world.renderer_for(call.selection())
         members = renderer.page(tweets, user_of=self._world.user_of, now_ms=int(call.now * 1000))
-        return WrittenPage(tuple(tweet.id for tweet in tweets), members)
+        page = WrittenPage(tuple(tweet.id for tweet in tweets), members)
+        if "thin_tweets" in call.mishaps:
+            page = page.thinned()
+        if "unreadable_tweet" in call.mishaps and page.ids:
+            page = page.without_id(call.faults.unreadable(page.ids))
+        return page
+
+    def _pinned(self, call: Call, tweets: Sequence[Tweet], accounts: Sequence[Account]) -> Tweet | None:
+        """Return the oldest tweet of the page's first author, or else of the first account that has tweets."""
+        late_from = first_id_at(int((call.now - call.faults.late_s) * 1000))
+        for account in [tweet.author for tweet in tweets[:1]] or accounts:
+            ids = self._world.existing(account, call.now - self._visibility_delay_s)
+            for number, tweet_id in enumerate(ids):
+                if tweet_id < late_from or not call.faults.is_late(tweet_id):
+                    return self._world.tweets_in(ids, number, number + 1)[0]
+        return None
+
+    def _with_foreign(self, tweets: Sequence[Tweet], accounts: Sequence[Account]) -> list[Tweet]:
+        """Put a tweet of an account that was not asked for into the widest gap, or below the only tweet."""
+        gaps = [newer.id - older.id for newer, older in pairwise(tweets)]
+        widest = max(gaps, default=2)
+        place = gaps.index(widest) if gaps else 0
+        known = {account.user_id for account in accounts}
+        foreign = self._world.foreign_tweet(tweets[place].id - widest // 2, known=known)
+        return [*tweets[: place + 1], foreign, *tweets[place + 1 :]]
 
     # Tweets
 
@@ -292,20 +358,22 @@ class Answers:
         listing = f"{call.endpoint}/{call.parameters['query']}"
         name = "next_token" if "next_token" in call.parameters else "pagination_token"
         position = _position(call, listing, name)
-        if "empty_answer" in call.mishaps:
-            return _empty()
-        bounds = self._search_bounds(call, position)
-        found = self._found(call, query.usernames, bounds)
-        if "empty_page" in call.mishaps and found:
-            return _empty(next_token=_same_place(position, found[0].id, listing))
+        accounts = self._searched(query.usernames)
+        found = self._found(call, accounts, self._search_bounds(call, position))
+        if empty := _emptied(call, position, listing, holds_tweets=bool(found)):
+            return empty
         size = _size(call, 10)
         tweets = found[:size]
-        meta: dict[str, Any] = {}
-        if len(found) > size:
-            meta["next_token"] = token_of(Position("older", tweets[-1].id), listing)
+        page = _Page(0, len(tweets), older=len(found) > size, newer=False)
+        regular = Position("older", tweets[-1].id) if page.older else None
+        if regular and _swaps(call, page):
+            regular = replace(regular, swapped_with=found[size].id)
+            tweets[-1] = found[size]
+        tweets = self._swapped_back(position, tweets)
+        meta = _token_meta(_following(call, position, regular, found[0].id if found else 0), listing)
         if not (query.retweets and self._search_retweets):
             tweets = [tweet for tweet in tweets if tweet.blueprint.reference != "retweeted"]
-        return _paged(self._write(call, tweets), meta)
+        return _paged(self._write(call, tweets, accounts), meta)
 
     def _refuse_search(self, call: Call) -> None:
         """Refuse what search does not take, though a timeline does."""
@@ -341,14 +409,16 @@ class Answers:
             until = min(until, first_id_at(int((call.now - _SEARCH_LAG_S) * 1000)))
         return _Bounds(since, until)
 
-    def _found(self, call: Call, usernames: Sequence[str], bounds: _Bounds) -> list[Tweet]:
+    def _searched(self, usernames: Sequence[str]) -> list[Account]:
+        """Return the accounts of a query whose tweets can be found."""
+        accounts = map(self._world.account_named, usernames)
+        return [account for account in accounts if account is not None and account.availability == "active"]
+
+    def _found(self, call: Call, accounts: Sequence[Account], bounds: _Bounds) -> list[Tweet]:
         """Give the newest tweets of some accounts between two ids: one more than fit on the page, if there are."""
         size = _size(call, 10) + 1
         found: list[Tweet] = []
-        for username in usernames:
-            account = self._world.account_named(username)
-            if account is None or account.availability != "active":
-                continue
+        for account in accounts:
             ids = self._visible(account, call)
             start, stop = count_below(ids, bounds.since + 1), count_below(ids, bounds.until)
             found += self._world.tweets_in(ids, max(start, stop - size), stop)
@@ -396,11 +466,41 @@ def _position(call: Call, listing: str, name: str) -> Position:
     return position
 
 
-def _same_place(position: Position, next_id: int, listing: str) -> str:
-    """Write a page token for what comes at a position, other than the one asked with: X never gives that again."""
-    if position.direction == "newer":
-        return token_of(position, listing)
-    return token_of(Position("older", (position.tweet_id + next_id + 1) // 2), listing)
+def _emptied(call: Call, position: Position, listing: str, *, holds_tweets: bool) -> Answer | None:
+    """Return the empty answer that a fault leaves, if one does."""
+    if "empty_answer" in call.mishaps:
+        return _empty()
+    if "endless_empty" in call.mishaps or ("empty_page" in call.mishaps and holds_tweets):
+        return _empty(next_token=token_of(position.again(), listing))
+    return None
+
+
+def _swaps(call: Call, page: _Page) -> bool:
+    """Decide whether the last tweet of a page changes places with the first of the next one."""
+    swapped = "swapped" in call.mishaps and _OTHER_TOKENS.isdisjoint(call.mishaps)
+    return swapped and page.older and page.stop - page.start > 1
+
+
+def _following(call: Call, position: Position, regular: Position | None, newest: int) -> Position | None:
+    """Return where the page token of an answer leads: to the `regular` next page, unless a fault changes that.
+
+    `newest` is the first tweet of the page. It replaces the top, since new tweets would move a page that is asked for
+    from there.
+    """
+    here = replace(position, tweet_id=newest + 1) if newest and position.tweet_id == TOP.tweet_id else position
+    if "no_next_token" in call.mishaps:
+        return None
+    if "same_page" in call.mishaps:
+        return here.again()
+    if "alternating_tokens" in call.mishaps and position.direction == "older":
+        if position.back_to:
+            return Position("older", position.back_to, back_to=position.tweet_id)
+        return regular and replace(regular, back_to=here.tweet_id)
+    return regular
+
+
+def _token_meta(following: Position | None, listing: str) -> dict[str, Any]:
+    return {"next_token": token_of(following, listing)} if following else {}
 
 
 def _bounds(call: Call) -> _Bounds:

@@ -18,14 +18,58 @@ FaultKind = Literal[
     "cut",
     "timeout",
     "bare_429",
+    "empty_object",
+    "bare_meta",
+    "flat_problem",
+    "only_errors",
     "short_page",
     "empty_page",
     "empty_answer",
+    "endless_empty",
+    "no_next_token",
+    "same_page",
+    "alternating_tokens",
     "duplicates",
     "out_of_order",
+    "swapped",
+    "pinned_first",
+    "foreign_tweet",
+    "unreadable_tweet",
+    "thin_tweets",
     "no_rate_headers",
 ]
-"""`empty_page` has a next_token, `empty_answer` claims that there is nothing at all."""
+"""The kinds up to `bare_429` and `no_rate_headers` strike any call, the others only timelines and searches.
+
+Bodies with status 200 in place of the answer:
+
+- `empty_object`: `{}`.
+- `bare_meta`: `{"meta":{}}`.
+- `flat_problem`: a problem that is not inside `errors`.
+- `only_errors`: `errors` with an internal error, and nothing else.
+
+No tweets:
+
+- `empty_answer`: a page that claims to be empty and the last.
+- `endless_empty`: an empty page whose next_token leads to the same place again. It strikes the end of a walk too.
+- `empty_page`: the same, but only where there are tweets.
+
+Page tokens; where several of these strike, the first counts:
+
+- `no_next_token`: there is more, but no next_token.
+- `same_page`: the next_token leads to the same page again. It is another token each time.
+- `alternating_tokens`: the next page leads back to this one, and this one to the next again, with the same two tokens.
+- `swapped`: the last tweet of this page and the first of the next one change places.
+
+Tweets:
+
+- `short_page`: fewer tweets than there is room for.
+- `duplicates`: a timeline page begins with the last tweet of the page before.
+- `out_of_order`: the newest tweet comes last.
+- `pinned_first`: the oldest tweet of the account comes first, whatever the bounds. It is one tweet more than asked for.
+- `foreign_tweet`: one tweet more, of an account that was not asked for, between the others.
+- `unreadable_tweet`: one tweet has no id but null. It is billed nevertheless.
+- `thin_tweets`: the tweets lack note_tweet, public_metrics, media, and the included tweets that they refer to.
+"""
 
 KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 
@@ -123,6 +167,10 @@ class Faults:
             return self.latency_s
         low, high = self.latency_s
         return low + (high - low) * unit(self.seed ^ 1, number)
+
+    def unreadable(self, ids: Sequence[int]) -> int:
+        """Return which tweet of a page is unreadable; the order of the calls does not matter."""
+        return min(ids, key=lambda tweet_id: throw(seed_of(self.seed, "unreadable"), tweet_id))
 
     def share(self, number: int, whole: int) -> int:
         """Choose how much of something is left, from 1 to one less than the whole."""

@@ -17,6 +17,15 @@ def about_blank(status: int, title: str) -> Problem:
     return {"title": title, "detail": title, "type": "about:blank", "status": status}
 
 
+def internal_error() -> Problem:
+    """Return the entry of `errors` for a failure of X itself in a 200; the shape is assumed, not recorded."""
+    return {
+        "title": "Internal Server Error",
+        "detail": "Something went wrong.",
+        "type": f"{_PROBLEMS}/internal-error",
+    }
+
+
 def invalid_request(*errors: Problem) -> Problem:
     """Give a 400 from what `invalid_value` found."""
     return {

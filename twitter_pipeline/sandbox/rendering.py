@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Final
 
@@ -18,6 +18,9 @@ _SLOT: Final = re.compile('"\ue000#(\\w+)\ue001"|\ue000(\\w+)\ue001'.encode())
 
 _KEPT_TARGETS: Final = 40_000
 KEPT_PAGE_BYTES: Final = 96_000_000
+
+_THIN_FIELDS: Final = frozenset({"note_tweet", "note_post", "public_metrics"})
+_THIN_INCLUDES: Final = frozenset({"tweets", "posts", "media"})
 
 UserOf = Callable[[Account], dict[str, Any]]
 
@@ -69,6 +72,23 @@ class WrittenPage:
     def size(self) -> int:
         """The bytes it takes."""
         return sum(map(len, self.members.values()))
+
+    def thinned(self) -> "WrittenPage":
+        """Return a poorer reading: no note, metrics or media, and none of the tweets that these ones refer to."""
+        members = dict(self.members)
+        if "data" in members:
+            members["data"] = orjson.dumps([_thin(tweet) for tweet in orjson.loads(members["data"])])
+        if "includes" in members:
+            included: dict[str, Any] = orjson.loads(members.pop("includes"))
+            if kept := {name: things for name, things in included.items() if name not in _THIN_INCLUDES}:
+                members["includes"] = orjson.dumps(kept)
+        return replace(self, members=members)
+
+    def without_id(self, tweet_id: int) -> "WrittenPage":
+        """Return the page with null for the id of one tweet. `ids` keeps it, since the tweet is there."""
+        data: list[dict[str, Any]] = orjson.loads(self.members["data"])
+        data[self.ids.index(tweet_id)]["id"] = None
+        return replace(self, members={**self.members, "data": orjson.dumps(data)})
 
 
 class Renderer:
@@ -235,6 +255,12 @@ class _Includes:
             "places": self._places.values(),
         }
         return {name: _listed(things) for name, things in found.items() if things}
+
+
+def _thin(tweet: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in tweet.items() if name not in _THIN_FIELDS}
+    attachments = {name: value for name, value in kept.pop("attachments", {}).items() if name != "media_keys"}
+    return {**kept, "attachments": attachments} if attachments else kept
 
 
 def body_of(members: dict[str, bytes]) -> bytes:

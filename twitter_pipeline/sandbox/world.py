@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any, Final, overload
@@ -259,6 +259,17 @@ class World:
         if tweet is None or tweet.created_ms > self.clock() * 1000 or self._is_deleted(tweet):
             return None
         return tweet
+
+    def foreign_tweet(self, tweet_id: int, *, known: Collection[int]) -> Tweet:
+        """Return a tweet with this id by an account whose user id is not among the `known` ones.
+
+        It is not part of the world: no account has it on its timeline, and it cannot be looked up.
+        """
+        author = next(friend for friend in self._friends if friend.user_id not in known)
+        created_ms = created_ms_of(tweet_id)
+        chance = throw(author.seed ^ _CHANCE_SALT, tweet_id)
+        design = blueprint(self.seed, "original", chance >> 10 & VARIANTS - 1, False)
+        return Tweet(tweet_id, created_ms, author, author.count_until(created_ms), chance, design)
 
     def user_of(self, account: Account) -> dict[str, Any]:
         """Give an account's user object with all public fields, in the old vocabulary; the same one while it holds."""

@@ -6,14 +6,15 @@ from datetime import datetime
 
 from twitter_pipeline.coverage import LOWEST_ID, Coverage, IdRange, id_at
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.readings import MERGE_SHOWN
 from twitter_pipeline.store.runs import ALIVE_LOCK
 from twitter_pipeline.store.timelines import (
     AMONG_THESE,
     INSERT,
     ROWS,
     SENT_LATELY,
-    TAKE_AS_IT_IS_NOW,
     columns_of,
+    coverage_literal,
     range_literal,
     read_coverage,
 )
@@ -37,10 +38,7 @@ WHERE claim_ids(a.user_id, %(fetch_run_id)s, a.wanted::int8range, %(alive_lock)s
 # Tweets are those of several authors. The rows of their accounts are locked by id, so that two pages that show the same
 # accounts cannot deadlock.
 SAVE_FOUND = f"""
-WITH page AS (
-    SELECT p.*, a.author_id
-    FROM ({ROWS}) AS p JOIN unnest(%(id)s::bigint[], %(author_id)s::bigint[]) AS a (id, author_id) USING (id)
-), before AS (
+WITH page AS ({ROWS}), before AS (
     SELECT p.author_id, count(*) AS posts, count(t.id) AS known,
            count(*) FILTER (
                WHERE t.last_read_at >= date_trunc('day', %(read_at)s::timestamptz, 'UTC')
@@ -48,20 +46,25 @@ WITH page AS (
     FROM page p LEFT JOIN tweets t ON t.id = p.id AND {AMONG_THESE}
     GROUP BY p.author_id
 ), stored AS (
-{INSERT.replace("%(user_id)s", "author_id")}{TAKE_AS_IT_IS_NOW}
+{INSERT}{MERGE_SHOWN}
 ), account AS (
-    SELECT user_id FROM user_state WHERE user_id = ANY (%(user_ids)s) ORDER BY user_id FOR UPDATE
+    SELECT s.user_id, p.proved::int8multirange AS proved
+    FROM user_state s JOIN unnest(%(user_ids)s::bigint[], %(proved)s::text[]) AS p (user_id, proved) USING (user_id)
+    ORDER BY s.user_id
+    FOR UPDATE OF s
 ), state AS (
     UPDATE user_state s
-    SET searched = s.searched + %(proved)s::int8multirange, unreachable = s.unreachable - %(proved)s::int8multirange
-    FROM account WHERE s.user_id = account.user_id AND %(proved)s::int8multirange <> '{{}}'
+    SET searched = s.searched - %(retracted)s::int8multirange + account.proved,
+        unreachable = s.unreachable - account.proved
+    FROM account
+    WHERE s.user_id = account.user_id AND (account.proved <> '{{}}' OR %(retracted)s::int8multirange <> '{{}}')
 ), bill AS (
     UPDATE api_calls SET billed_posts = greatest(0, billed_posts - free.posts)
     FROM (SELECT coalesce(sum(read_today), 0) AS posts FROM before) AS free
     WHERE id = %(call_id)s AND {SENT_LATELY} AND free.posts > 0
 )
 UPDATE fetch_run_accounts a
-SET tweets_fetched = a.tweets_fetched + before.posts,
+SET tweets_fetched = a.tweets_fetched + before.posts - before.read_today,
     tweets_new = a.tweets_new + before.posts - before.known,
     billed_posts = a.billed_posts + before.posts - before.read_today
 FROM before
@@ -113,28 +116,43 @@ def save_found(
     database: Database,
     tweets: Sequence[Tweet],
     *,
-    user_ids: Sequence[int],
-    proved: IdRange | None,
+    proved: Mapping[int, Coverage],
+    retracted: IdRange | None = None,
     read_at: datetime,
     call_id: int,
     fetch_run_id: int,
 ) -> None:
-    """Write a page of a search for these accounts and the ids that it proves of each, in one transaction.
+    """Write a page of a search and the ids that it proves of each account, in one transaction.
 
-    Only the counts of the run take a second writing as a second page.
+    `retracted` is taken back first, of all these accounts. Only the counts of the run take a second writing as a second
+    page.
     """
     database.execute(
         SAVE_FOUND,
         {
             **columns_of(tweets),
-            "author_id": [tweet.author_id for tweet in tweets],
-            "user_ids": list(user_ids),
-            "proved": "{}" if proved is None else f"{{{range_literal(proved)}}}",
+            "user_ids": list(proved),
+            "proved": [coverage_literal(ids) for ids in proved.values()],
+            "retracted": f"{{{range_literal(retracted)}}}",
             "read_at": read_at,
             "call_id": call_id,
             "fetch_run_id": fetch_run_id,
         },
     )
+
+
+CLAIM_SEARCHED = """
+UPDATE user_state s
+SET searched = s.searched + p.proved::int8multirange, unreachable = s.unreachable - p.proved::int8multirange
+FROM unnest(%(user_ids)s::bigint[], %(proved)s::text[]) AS p (user_id, proved)
+WHERE s.user_id = p.user_id
+"""
+
+
+def claim_searched(database: Database, proved: Mapping[int, Coverage]) -> None:
+    """Write what pages that are stored have proved, once it is known whose tweets they showed."""
+    literals = [coverage_literal(ids) for ids in proved.values()]
+    database.execute(CLAIM_SEARCHED, {"user_ids": list(proved), "proved": literals})
 
 
 def written_before(database: Database, user_ids: Sequence[int], tweet_id: int) -> datetime | None:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from twitter_pipeline.coverage import REACH, is_dated, time_at
+from twitter_pipeline.coverage import is_dated, time_at
 from twitter_pipeline.estimate import USUAL_CALL_S, Estimate, Part
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.walks.evidence import REACH
 from twitter_pipeline.x_api.endpoints import Endpoint
 
 # By created_at, which the index by author and time holds; X gives it in whole seconds, so the second of a bound is

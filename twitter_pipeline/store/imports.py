@@ -12,15 +12,16 @@ from psycopg import Connection
 
 from twitter_pipeline.importing.found import Author, Found
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.readings import MERGE
 from twitter_pipeline.store.timelines import AMONG_THESE, ROWS, columns_of
 from twitter_pipeline.store.users import BEGIN_STATES, LOCK, profile_of
 
 FOUND = f"""
     SELECT * FROM ({ROWS}) AS page
     JOIN unnest(
-        %(id)s::bigint[], %(author_id)s::bigint[], %(first_read_at)s::timestamptz[], %(last_read_at)s::timestamptz[],
+        %(id)s::bigint[], %(first_read_at)s::timestamptz[], %(last_read_at)s::timestamptz[],
         %(deleted_seen_at)s::timestamptz[]
-    ) AS seen (id, author_id, first_read_at, last_read_at, deleted_seen_at) USING (id)
+    ) AS seen (id, first_read_at, last_read_at, deleted_seen_at) USING (id)
 """
 
 # One statement, so one transaction. Rows go in by id, so that this cannot deadlock with a run. All parts see the tables
@@ -43,7 +44,7 @@ WITH found AS ({FOUND}), known AS (
            %(fetch_run_id)s, deleted_seen_at, raw::json
     FROM found
     ORDER BY id
-    ON CONFLICT (id) {{}}
+{{}}
     RETURNING id
 ), tally AS (
     INSERT INTO fetch_run_accounts AS a (
@@ -63,34 +64,17 @@ WITH found AS ({FOUND}), known AS (
 SELECT (SELECT count(*) FROM found) - (SELECT count(*) FROM known), (SELECT count(*) FROM stored)
 """
 
-# What was read later wins, if it is not poorer: a file that was made with fewer fields lacks counts, or cuts the text.
-# The text of an id never changes, for an edit has an id of its own. What X has deleted meanwhile stays deleted.
-NEWER_WINS = """DO UPDATE
-    SET kind = excluded.kind, text = excluded.text, lang = coalesce(excluded.lang, t.lang),
-        conversation_id = coalesce(excluded.conversation_id, t.conversation_id),
-        in_reply_to_tweet_id = coalesce(excluded.in_reply_to_tweet_id, t.in_reply_to_tweet_id),
-        in_reply_to_user_id = coalesce(excluded.in_reply_to_user_id, t.in_reply_to_user_id),
-        retweeted_tweet_id = coalesce(excluded.retweeted_tweet_id, t.retweeted_tweet_id),
-        quoted_tweet_id = coalesce(excluded.quoted_tweet_id, t.quoted_tweet_id),
-        edit_history_ids = coalesce(excluded.edit_history_ids, t.edit_history_ids), like_count = excluded.like_count,
-        retweet_count = excluded.retweet_count, reply_count = excluded.reply_count,
-        quote_count = excluded.quote_count, bookmark_count = excluded.bookmark_count,
-        impression_count = excluded.impression_count, last_read_at = excluded.last_read_at,
-        last_read_run_id = excluded.last_read_run_id, deleted_seen_at = excluded.deleted_seen_at, raw = excluded.raw
+# Only a later reading is merged. A tweet that X has deleted since stays deleted, and its author stays the one that is
+# stored: X has named that one, and a file may have come from anywhere.
+NEWER_WINS = f"""{MERGE},
+        deleted_seen_at = excluded.deleted_seen_at
     WHERE excluded.last_read_at > t.last_read_at
-      AND (t.deleted_seen_at IS NULL OR t.deleted_seen_at < excluded.last_read_at)
-      AND char_length(excluded.text) >= char_length(t.text)
-      AND num_nonnulls(
-              excluded.like_count, excluded.retweet_count, excluded.reply_count, excluded.quote_count,
-              excluded.bookmark_count, excluded.impression_count
-          ) >= num_nonnulls(
-              t.like_count, t.retweet_count, t.reply_count, t.quote_count, t.bookmark_count, t.impression_count
-          )"""
+      AND (t.deleted_seen_at IS NULL OR t.deleted_seen_at < excluded.last_read_at)"""
 
 SAVE_DATED = SAVE_FOUND.replace("{}", NEWER_WINS)
 
 # Nobody knows which of the two is newer.
-SAVE_UNDATED = SAVE_FOUND.replace("{}", "DO NOTHING")
+SAVE_UNDATED = SAVE_FOUND.replace("{}", "    ON CONFLICT (id) DO NOTHING")
 
 MARK_DELETED = """
 UPDATE tweets t SET deleted_seen_at = gone.at
@@ -259,7 +243,6 @@ def save_found(database: Database, found: Sequence[Found], *, fetch_run_id: int)
         SAVE_DATED if found[0].is_dated else SAVE_UNDATED,
         {
             **columns_of(tweets),
-            "author_id": [each.author.id for each in found],
             "first_read_at": [each.first_read_at for each in found],
             "last_read_at": [each.last_read_at for each in found],
             "deleted_seen_at": [each.deleted_seen_at for each in found],

@@ -5,10 +5,11 @@ from operator import itemgetter
 from typing import Any
 
 from twitter_pipeline.account_status import AccountStatus
-from twitter_pipeline.coverage import CLEARLY_WITHIN_REACH, is_dated
+from twitter_pipeline.coverage import is_dated
 from twitter_pipeline.ledger import NEAREST, Asked, Gap, Ledger, Side, Surroundings, find_gaps, write_ledger
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.status import load_account_statuses
+from twitter_pipeline.walks.evidence import CLEARLY_WITHIN_REACH
 from twitter_pipeline.words import HoleCause
 
 # By created_at, which the index by author and time holds; X gives it in whole seconds, so the second of a bound belongs

@@ -14,6 +14,8 @@ from twitter_pipeline.coverage import EVERYTHING, LOWEST_ID, Coverage, IdRange
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.models import FetchRun, FetchRunAccount, Tweet, User, UserName, UserState
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.doubts import load_doubts
+from twitter_pipeline.walks.doubts import Doubt
 from twitter_pipeline.words import AccountOutcome
 
 
@@ -37,7 +39,8 @@ def load_account_statuses(
     with database.engine.connect() as connection:
         rows = connection.execute(query).all()
         names = _former_names(connection.execute(_names([row.id for row in rows])).all())
-    return [_status(row, names.get(row.id, ())) for row in rows]
+    doubts = load_doubts(database, [row.id for row in rows])
+    return [_status(row, names.get(row.id, ()), doubts.get(row.id, ())) for row in rows]
 
 
 def load_last_outcome(database: Database, username: str) -> LastOutcome | None:
@@ -126,7 +129,9 @@ def _former_names(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[int, tuple[Form
     return names
 
 
-def _status(row: Row[*tuple[Any, ...]], former_names: tuple[FormerName, ...]) -> AccountStatus:
+def _status(
+    row: Row[*tuple[Any, ...]], former_names: tuple[FormerName, ...], doubts: tuple[Doubt, ...]
+) -> AccountStatus:
     return AccountStatus(
         user_id=row.id,
         username=row.username,
@@ -150,6 +155,7 @@ def _status(row: Row[*tuple[Any, ...]], former_names: tuple[FormerName, ...]) ->
         first_tweet_at=row.first_tweet_at,
         last_tweet_at=row.last_tweet_at,
         former_names=former_names,
+        doubts=doubts,
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from twitter_pipeline.store.database import Database, fault_of
+from twitter_pipeline.store.readings import MERGE_SHOWN
 from twitter_pipeline.store.timelines import AMONG_THESE, INSERT, ROWS, SENT_LATELY, columns_of
 from twitter_pipeline.x_api.parsing import Tweet
 
@@ -27,8 +28,7 @@ ORDER BY s.tracked_since, s.user_id
 """
 
 # Nothing is claimed: whether tweets before or between these are missing only a timeline can tell, so the account is due
-# at once. A tweet that is known already changes nothing but when it was last read: what the timeline has read of it is
-# later. All parts see the tables as they were before the statement. Of an account that is not tracked, which the rule
+# at once. All parts see the tables as they were before the statement. Of an account that is not tracked, which the rule
 # of another program brought, nothing is stored, and X bills it all the same.
 SAVE_STREAMED = f"""
 WITH page AS ({ROWS}), account AS (
@@ -41,8 +41,7 @@ WITH page AS ({ROWS}), account AS (
     FROM page JOIN tweets t USING (id)
     WHERE {AMONG_THESE}
 ), stored AS (
-{INSERT.replace("FROM page", "FROM page WHERE EXISTS (SELECT FROM account)")}
-    ON CONFLICT (id) DO UPDATE SET last_read_at = greatest(t.last_read_at, excluded.last_read_at)
+{INSERT.replace("FROM page", "FROM page WHERE EXISTS (SELECT FROM account)")}{MERGE_SHOWN}
 ), due AS (
     UPDATE user_state s SET next_poll_at = now()
     FROM account, before
@@ -55,7 +54,7 @@ WITH page AS ({ROWS}), account AS (
     WHERE id = %(call_id)s AND {SENT_LATELY}
 ), tally AS (
     UPDATE fetch_run_accounts
-    SET tweets_fetched = tweets_fetched + %(posts)s,
+    SET tweets_fetched = tweets_fetched + %(posts)s - before.read_today,
         tweets_new = tweets_new + %(posts)s - before.known,
         billed_posts = billed_posts + %(posts)s - before.read_today
     FROM before, account
@@ -116,7 +115,7 @@ def save_streamed(
     rows = database.execute(
         SAVE_STREAMED,
         {
-            **columns_of(tweets),
+            **columns_of(tweets, user_id=author_id),
             "user_id": author_id,
             "fetch_run_id": fetch_run_id,
             "asked_as": asked_as,

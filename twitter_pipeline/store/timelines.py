@@ -1,17 +1,20 @@
 """Statements on `tweets` and `user_state.covered`: a page and the interval it proves, in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 
 from psycopg.types.multirange import Multirange
 
-from twitter_pipeline.coverage import Coverage, IdRange, PageVerdict, is_dated, time_at
+from twitter_pipeline.coverage import Coverage, IdRange, is_dated, time_at
 from twitter_pipeline.errors import PipelineError
-from twitter_pipeline.planning import AccountState
+from twitter_pipeline.planning import AccountState, PageVerdict, StoredTweet
+from twitter_pipeline.store import doubts
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.readings import MERGE_SHOWN
 from twitter_pipeline.store.runs import ALIVE_LOCK
+from twitter_pipeline.walks.doubts import Doubt
 from twitter_pipeline.x_api.parsing import Tweet
 
 ROWS = """
@@ -21,11 +24,12 @@ ROWS = """
         %(conversation_id)s::bigint[], %(in_reply_to_tweet_id)s::bigint[], %(in_reply_to_user_id)s::bigint[],
         %(retweeted_tweet_id)s::bigint[], %(quoted_tweet_id)s::bigint[], %(edit_history_ids)s::text[],
         %(like_count)s::bigint[], %(retweet_count)s::bigint[], %(reply_count)s::bigint[], %(quote_count)s::bigint[],
-        %(bookmark_count)s::bigint[], %(impression_count)s::bigint[], %(raw)b::text[]
+        %(bookmark_count)s::bigint[], %(impression_count)s::bigint[], %(raw)b::text[], %(author_id)s::bigint[],
+        %(names_author)s::boolean[]
     ) AS p (
         id, created_at, kind, text, lang, conversation_id, in_reply_to_tweet_id, in_reply_to_user_id,
         retweeted_tweet_id, quoted_tweet_id, edit_history_ids, like_count, retweet_count, reply_count, quote_count,
-        bookmark_count, impression_count, raw
+        bookmark_count, impression_count, raw, author_id, names_author
     )
 """
 """Tweets as rows, from what `columns_of` makes of them."""
@@ -47,34 +51,19 @@ INSERT = """
         retweeted_tweet_id, quoted_tweet_id, edit_history_ids, like_count, retweet_count, reply_count, quote_count,
         bookmark_count, impression_count, first_read_at, first_read_run_id, last_read_at, last_read_run_id, raw
     )
-    SELECT id, %(user_id)s, created_at, kind, text, lang, conversation_id, in_reply_to_tweet_id, in_reply_to_user_id,
+    SELECT id, author_id, created_at, kind, text, lang, conversation_id, in_reply_to_tweet_id, in_reply_to_user_id,
            retweeted_tweet_id, quoted_tweet_id, edit_history_ids::bigint[], like_count, retweet_count, reply_count,
            quote_count, bookmark_count, impression_count, %(read_at)s, %(fetch_run_id)s, %(read_at)s, %(fetch_run_id)s,
            raw::json
     FROM page
     ORDER BY id
 """
-"""Writes the rows of `page`, all of one author."""
-
-TAKE_AS_IT_IS_NOW = """    ON CONFLICT (id) DO UPDATE
-    SET kind = excluded.kind, text = excluded.text, lang = excluded.lang,
-        -- An import may have left these out.
-        conversation_id = coalesce(excluded.conversation_id, t.conversation_id),
-        in_reply_to_tweet_id = coalesce(excluded.in_reply_to_tweet_id, t.in_reply_to_tweet_id),
-        in_reply_to_user_id = coalesce(excluded.in_reply_to_user_id, t.in_reply_to_user_id),
-        retweeted_tweet_id = coalesce(excluded.retweeted_tweet_id, t.retweeted_tweet_id),
-        quoted_tweet_id = coalesce(excluded.quoted_tweet_id, t.quoted_tweet_id),
-        edit_history_ids = excluded.edit_history_ids, like_count = excluded.like_count,
-        retweet_count = excluded.retweet_count, reply_count = excluded.reply_count,
-        quote_count = excluded.quote_count, bookmark_count = excluded.bookmark_count,
-        impression_count = excluded.impression_count, last_read_at = excluded.last_read_at,
-        last_read_run_id = excluded.last_read_run_id, raw = excluded.raw, deleted_seen_at = NULL"""
-"""How INSERT goes on for a tweet that is stored: it keeps when it was first read, and takes the rest."""
+"""Writes the rows of `page`."""
 
 # One statement, so one transaction and one round trip. Rows go in by id, so that two runs over one account cannot
-# deadlock. A tweet that is read again keeps when it was first read, and takes the rest as it is now.
-# All parts see the table as it was before the statement, which is what `before` is for: X bills a post once a UTC day.
-SAVE_PAGE = f"""
+# deadlock. All parts see the table as it was before the statement, which is what `before` is for: X bills a post once a
+# UTC day, and a post that is free counts as fetched no second time.
+_SAVE_PAGE = f"""
 WITH page AS ({ROWS}), before AS (
     SELECT count(*) AS known,
            count(*) FILTER (
@@ -83,14 +72,14 @@ WITH page AS ({ROWS}), before AS (
     FROM page JOIN tweets t USING (id)
     WHERE {AMONG_THESE}
 ), stored AS (
-{INSERT}{TAKE_AS_IT_IS_NOW}
+{INSERT}{MERGE_SHOWN}
 ), state AS (
     UPDATE user_state
-    SET covered = covered + %(proved)s::int8multirange,
+    SET covered = covered - %(retracted)s::int8multirange + %(proved)s::int8multirange,
         unreachable = (unreachable + %(unreachable)s::int8multirange) - (covered + %(proved)s::int8multirange),
-        last_polled_at = %(read_at)s
+        last_polled_at = %(read_at)s, timeline_read_at = %(read_at)s
     WHERE user_id = %(user_id)s
-    RETURNING covered, unreachable
+    RETURNING covered, unreachable, searched
 ), walk AS (
     UPDATE walks SET ids = %(rest)s::int8range WHERE user_id = %(user_id)s AND fetch_run_id = %(fetch_run_id)s
 ), bill AS (
@@ -99,7 +88,7 @@ WITH page AS ({ROWS}), before AS (
     WHERE id = %(call_id)s AND {SENT_LATELY} AND before.read_today > 0
 ), tally AS (
     UPDATE fetch_run_accounts
-    SET tweets_fetched = tweets_fetched + %(posts)s,
+    SET tweets_fetched = tweets_fetched + %(posts)s - before.read_today,
         tweets_new = tweets_new + %(posts)s - before.known,
         billed_posts = billed_posts + %(posts)s - before.read_today,
         calls = calls + %(calls)s,
@@ -107,10 +96,20 @@ WITH page AS ({ROWS}), before AS (
     FROM before
     WHERE fetch_run_id = %(fetch_run_id)s AND username = %(asked_as)s
 )
+"""
+
+_SAVED = """
 SELECT state.covered, state.unreachable, %(posts)s - before.known, %(posts)s - before.read_today FROM state, before
 """
 
-LOAD_STATE = "SELECT covered, unreachable, searched FROM user_state WHERE user_id = %s"
+SAVE_PAGE = _SAVE_PAGE + _SAVED
+
+SAVE_PAGE_AND_DOUBTS = _SAVE_PAGE + doubts.CHANGES + _SAVED
+
+LOAD_STATE = """
+SELECT covered, unreachable, searched, EXISTS (SELECT FROM doubts d WHERE d.user_id = s.user_id)
+FROM user_state s WHERE user_id = %s
+"""
 
 WATCHED_SINCE = "SELECT tracked_since FROM user_state WHERE user_id = %s AND is_tracked"
 
@@ -122,17 +121,34 @@ SELECT count(*) FROM tweets
 WHERE author_id = %s AND created_at >= date_trunc('second', %s::timestamptz) AND id >= %s
 """
 
-# The fifth, or the last of fewer. By time first, which the index holds; ids of the same second follow.
-WITNESS = """
-SELECT min(id) FROM (
-    SELECT id FROM tweets
-    WHERE author_id = %s AND created_at <= %s AND id < %s
-    ORDER BY created_at DESC, id DESC
-    LIMIT 5
-) AS newest
+# What X counts: all that it has not removed.
+COUNT_BELOW = "SELECT count(*) FROM tweets WHERE author_id = %s AND id < %s AND deleted_seen_at IS NULL"
+
+STORED_AMONG = "SELECT id FROM tweets WHERE id = ANY (%(ids)s::bigint[]) AND id BETWEEN %(lowest)s AND %(highest)s"
+
+# By time first, which the index holds; ids of the same second follow.
+BELOW = """
+SELECT id, last_read_at FROM tweets
+WHERE author_id = %s AND created_at <= %s AND id < %s AND deleted_seen_at IS NULL
+ORDER BY created_at DESC, id DESC
+LIMIT 5
+"""
+
+ABOVE = """
+SELECT id, last_read_at FROM tweets
+WHERE author_id = %s AND created_at >= date_trunc('second', %s::timestamptz) AND id >= %s AND deleted_seen_at IS NULL
+ORDER BY created_at, id
+LIMIT 5
 """
 
 COUNT_ALL = "SELECT count(*) FROM tweets WHERE author_id = %s"
+
+COUNT_EACH_BELOW = """
+SELECT b.user_id, count(t.id)
+FROM unnest(%(user_ids)s::bigint[], %(bounds)s::bigint[]) AS b (user_id, id)
+LEFT JOIN tweets t ON t.author_id = b.user_id AND t.id < b.id AND t.deleted_seen_at IS NULL
+GROUP BY b.user_id
+"""
 
 COUNT_EACH = "SELECT author_id, count(*) FROM tweets WHERE author_id = ANY (%s::bigint[]) GROUP BY author_id"
 
@@ -172,8 +188,7 @@ class PageToSave:
 class SavedPage:
     """What the database holds after a page: the account's state, and how many tweets were new or billed."""
 
-    covered: Coverage
-    unreachable: Coverage
+    state: AccountState
     new: int
     billed: int
 
@@ -199,25 +214,39 @@ class TimelineStore:
         self._asked_as = asked_as
         self._trusts_search = trusts_search
         self._searched = Coverage()
+        self._doubts: tuple[Doubt, ...] = ()
 
     def load_state(self) -> AccountState:
         """Return what is stored of the account."""
         rows = self._database.execute(LOAD_STATE, (self._user_id,))
         if not rows:
             raise PipelineError(f"user {self._user_id} has no row in user_state: resolve the account first")
-        covered, unreachable, searched = rows[0]
+        covered, unreachable, searched, has_doubts = rows[0]
         if self._trusts_search:
             self._searched = read_coverage(searched)
-        return self.state_of(read_coverage(covered), read_coverage(unreachable))
+        self._doubts = ()
+        if has_doubts:
+            self._doubts = doubts.load_doubts(self._database, [self._user_id]).get(self._user_id, ())
+        return self._state_of(read_coverage(covered), read_coverage(unreachable))
 
     def watched_since(self) -> datetime | None:
         """Return since when the account is tracked; None when it is not."""
         rows = self._database.execute(WATCHED_SINCE, (self._user_id,))
         return rows[0][0] if rows else None
 
-    def state_of(self, covered: Coverage, unreachable: Coverage) -> AccountState:
+    def _state_of(self, covered: Coverage, unreachable: Coverage) -> AccountState:
         """Return the state as planning wants it, with counting left to the database."""
-        return AccountState(covered, unreachable, self.count_from, self.witness_below, self._searched)
+        return AccountState(
+            covered,
+            unreachable,
+            count_from=self.count_from,
+            count_below=self._count_below,
+            stored_among=self._stored_among,
+            below=self.below,
+            above=self._above,
+            searched=self._searched,
+            doubts=self._doubts,
+        )
 
     def count_from(self, lowest_id: int) -> int:
         """Return how many tweets with this id or a higher one are stored."""
@@ -225,10 +254,21 @@ class TimelineStore:
         rows = self._database.execute(COUNT_FROM, (self._user_id, since, lowest_id))
         return int(rows[0][0])
 
-    def witness_below(self, upper: int) -> int | None:
-        """Return the fifth-newest stored tweet below this id, or the lowest if there are fewer; None without any."""
+    def _count_below(self, upper: int) -> int:
+        return int(self._database.execute(COUNT_BELOW, (self._user_id, upper))[0][0])
+
+    def _stored_among(self, ids: Collection[int]) -> set[int]:
+        rows = self._database.execute(STORED_AMONG, {"ids": list(ids), "lowest": min(ids), "highest": max(ids)})
+        return {tweet_id for (tweet_id,) in rows}
+
+    def below(self, upper: int) -> list[StoredTweet]:
+        """Return up to five stored tweets below an id, the nearest first."""
         until = time_at(upper) if is_dated(upper) else _AFTER_THE_LAST_UNDATED
-        return self._database.execute(WITNESS, (self._user_id, until, upper))[0][0]
+        return [StoredTweet(*row) for row in self._database.execute(BELOW, (self._user_id, until, upper))]
+
+    def _above(self, lowest_id: int) -> list[StoredTweet]:
+        since = time_at(lowest_id) if is_dated(lowest_id) else _BEFORE_THE_FIRST_TWEET
+        return [StoredTweet(*row) for row in self._database.execute(ABOVE, (self._user_id, since, lowest_id))]
 
     def count(self) -> int:
         """Return how many tweets are stored."""
@@ -255,10 +295,13 @@ class TimelineStore:
 
         Only the counts of the run take a second writing as a second page.
         """
+        verdict = page.verdict
+        touches_doubts = verdict.touches_doubts or bool(self._doubts)
         rows = self._database.execute(
-            SAVE_PAGE,
+            SAVE_PAGE_AND_DOUBTS if touches_doubts else SAVE_PAGE,
             {
-                **columns_of(page.tweets),
+                **columns_of(page.tweets, user_id=self._user_id),
+                **(doubts.parameters_of(verdict.noted, verdict.ended) if touches_doubts else {}),
                 "user_id": self._user_id,
                 "fetch_run_id": self._fetch_run_id,
                 "asked_as": self._asked_as,
@@ -267,13 +310,21 @@ class TimelineStore:
                 "posts": len(page.tweets),
                 "calls": page.calls,
                 "waited_s": page.waited_s,
-                "proved": f"{{{range_literal(page.verdict.proved)}}}",
-                "unreachable": f"{{{range_literal(page.verdict.unreachable)}}}",
+                "proved": coverage_literal(verdict.proved),
+                "retracted": f"{{{range_literal(verdict.retracted)}}}",
+                "unreachable": f"{{{range_literal(verdict.unreachable)}}}",
                 "rest": range_literal(page.rest),
             },
         )
         covered, unreachable, new, billed = rows[0]
-        return SavedPage(read_coverage(covered), read_coverage(unreachable), new, billed)
+        if touches_doubts:
+            return SavedPage(self.load_state(), new, billed)
+        return SavedPage(self._state_of(read_coverage(covered), read_coverage(unreachable)), new, billed)
+
+
+def count_each_below(database: Database, below: Mapping[int, int]) -> dict[int, int]:
+    """Return how many tweets with an id below a bound of its own are stored of each account and not removed by X."""
+    return dict(database.execute(COUNT_EACH_BELOW, {"user_ids": list(below), "bounds": list(below.values())}))
 
 
 def count_stored(database: Database, user_ids: Sequence[int]) -> dict[int, int]:
@@ -281,8 +332,10 @@ def count_stored(database: Database, user_ids: Sequence[int]) -> dict[int, int]:
     return dict(database.execute(COUNT_EACH, (list(user_ids),)))
 
 
-def columns_of(tweets: Sequence[Tweet]) -> dict[str, object]:
+def columns_of(tweets: Sequence[Tweet], *, user_id: int | None = None) -> dict[str, object]:
     """Turn tweets into one array a column, with their lowest and highest id beside.
+
+    `user_id` is the author of those that name none.
 
     Numbers, times and words go as array literals, which hold nothing to escape: joining strings takes a tenth of the
     time that the driver takes for a list.
@@ -291,6 +344,8 @@ def columns_of(tweets: Sequence[Tweet]) -> dict[str, object]:
     columns["id"] = _literal(tweet.id for tweet in tweets)
     columns["lowest_id"] = min((tweet.id for tweet in tweets), default=None)
     columns["highest_id"] = max((tweet.id for tweet in tweets), default=None)
+    columns["author_id"] = _literal(user_id if tweet.author_id is None else tweet.author_id for tweet in tweets)
+    columns["names_author"] = _literal(tweet.author_id is not None for tweet in tweets)
     columns["created_at"] = _literal((tweet.created_at or time_at(tweet.id)).isoformat() for tweet in tweets)
     columns["kind"] = _literal(tweet.kind.value for tweet in tweets)
     columns["edit_history_ids"] = _literal(
@@ -304,6 +359,11 @@ def columns_of(tweets: Sequence[Tweet]) -> dict[str, object]:
 
 def _literal(values: Iterable[object]) -> str:
     return "{" + ",".join(["NULL" if each is None else str(each) for each in values]) + "}"
+
+
+def coverage_literal(coverage: Coverage) -> str:
+    """Return a set of ids as PostgreSQL reads an int8multirange."""
+    return "{" + ",".join(map(range_literal, coverage)) + "}"
 
 
 def range_literal(ids: IdRange | None) -> str:

@@ -102,7 +102,7 @@ WHERE user_id = ANY (%s) AND (last_seen_id IS NOT NULL OR tracked_since IS NOT N
 """
 
 # A stretch that begins after the watch did lies above a hole, which a poll that was broken off has left; but for one
-# that is known to be out of reach. An id is (milliseconds since 1288834974657) << 22.
+# that is known to be out of reach, or in doubt and not due yet. An id is (milliseconds since 1288834974657) << 22.
 WITH_HOLES = """
 SELECT s.user_id
 FROM user_state s
@@ -110,10 +110,15 @@ WHERE s.user_id = ANY (%s) AND EXISTS (
     SELECT FROM unnest(s.covered + s.searched) AS r
     WHERE lower(r) > (floor(extract(epoch FROM s.tracked_since) * 1000)::bigint - 1288834974657) << 22
       AND NOT (lower(r) - 1) <@ s.unreachable
+      AND NOT EXISTS (
+          SELECT FROM doubts d WHERE d.user_id = s.user_id AND d.next_at > now() AND (lower(r) - 1) <@ d.ids
+      )
 )
 """
 
-LAST_POLLED = "SELECT user_id, last_polled_at FROM user_state WHERE user_id = ANY (%s) AND last_polled_at IS NOT NULL"
+TIMELINE_READ = """
+SELECT user_id, timeline_read_at FROM user_state WHERE user_id = ANY (%s) AND timeline_read_at IS NOT NULL
+"""
 
 POLLED = "UPDATE user_state SET last_polled_at = %s WHERE user_id = ANY (%s)"
 
@@ -189,9 +194,9 @@ def load_with_holes(database: Database, user_ids: Sequence[int]) -> set[int]:
     return {user_id for (user_id,) in database.execute(WITH_HOLES, (list(user_ids),))}
 
 
-def load_last_polled(database: Database, user_ids: Sequence[int]) -> dict[int, datetime]:
-    """Return by account when it was last looked at; those that never were are left out."""
-    return dict(database.execute(LAST_POLLED, (list(user_ids),)))
+def load_timelines_read(database: Database, user_ids: Sequence[int]) -> dict[int, datetime]:
+    """Return by account when its timeline was last read; those that never were are left out."""
+    return dict(database.execute(TIMELINE_READ, (list(user_ids),)))
 
 
 def note_polled(database: Database, user_ids: Sequence[int], *, at: datetime) -> None:

@@ -84,7 +84,7 @@ def work(settings: Settings, fetch_run_id: int, share: float, accounts: BinaryIO
             XApi(client, pool, stop=stop),
             database,
             fetch_run_id=fetch_run_id,
-            options=FetchOptions(page_size=settings.page_size, settle=settings.settle),
+            options=FetchOptions(settings.page_size, settings.settle, settings.confirm_after),
             concurrency=settings.concurrency,
             stop=stop,
         )

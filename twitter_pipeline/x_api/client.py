@@ -20,7 +20,14 @@ from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.stream_rules import NewRule
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.fields import TWEET_QUERY, USER_QUERY
-from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer, read_timeline_page, read_tweets_page, read_users
+from twitter_pipeline.x_api.parsing import (
+    TweetsPage,
+    UsersAnswer,
+    read_search_page,
+    read_timeline_page,
+    read_tweets_page,
+    read_users,
+)
 from twitter_pipeline.x_api.problems import read_failure
 from twitter_pipeline.x_api.rate_limit import RateLimits, read_rate_limits
 from twitter_pipeline.x_api.requests import RequestMaker, describe, headers_of, ms_since, send, without_frames
@@ -215,7 +222,7 @@ class XApiClient:
     def _search(self, endpoint: Endpoint, query: str, bounds: str, bearer_token: BearerToken) -> Answer[TweetsPage]:
         return self._fetch(
             f"{endpoint}?query={quote(query, safe='')}&{bounds}&sort_order=recency&{TWEET_QUERY}",
-            read=read_tweets_page,
+            read=read_search_page,
             attempted=f"GET {endpoint} for the query {_shorten(query)!r}",
             bearer_token=bearer_token,
         )

@@ -17,7 +17,7 @@ from msgspec.json import Decoder
 from twitter_pipeline.errors import UnreadableAnswer
 from twitter_pipeline.request import USERNAME
 from twitter_pipeline.x_api.json_values import as_bool, as_instant, as_text, decode_body, json_text
-from twitter_pipeline.x_api.problems import Problem, availability_of, one_line, read_problems
+from twitter_pipeline.x_api.problems import Problem, availability_of, one_line, read_flat_problem, read_problems
 from twitter_pipeline.x_api.wire import (
     ANSWER,
     MEDIA,
@@ -104,8 +104,9 @@ class User(Struct, frozen=True, kw_only=True, gc=False):
 class TweetsPage:
     """One page, in the answer's order, each tweet once.
 
-    Go on by `next_token` alone: short and empty pages with a token are normal. `result_count` is the number the API
-    states, or that of the objects it sent.
+    Continue by `next_token` alone: short and empty pages with a token are normal. `result_count` is the number the API
+    states, or that of the objects it sent. `items` are all objects in their order: the id of each tweet, and the JSON
+    text of what cannot be read.
     """
 
     tweets: tuple[Tweet, ...]
@@ -113,6 +114,7 @@ class TweetsPage:
     next_token: str | None
     problems: tuple[Problem, ...]
     result_count: int
+    items: tuple[int | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +126,65 @@ class UsersAnswer:
 
 
 def read_tweets_page(body: bytes) -> TweetsPage:
-    """Read a page of a timeline or a search, or the answer to a look-up of tweets.
+    """Read the answer to a look-up of tweets.
 
     A tweet that cannot be read is left out and appears as a problem of the kind `unreadable-tweet`.
     Raises UnreadableAnswer when the body is no JSON object.
     """
+    return _read_tweets(_read_answer(body), body)
+
+
+def read_timeline_page(body: bytes) -> TweetsPage:
+    """Read a page of an account's timeline.
+
+    Raises UnreadableAnswer unless the answer is one: tweets or an explicit nothing, with `meta`, or a problem that says
+    that the account cannot be read. Anything else would pass for the end of the timeline.
+    """
+    page = _read_page(body)
+    if isinstance(page, UnreadableAnswer):
+        available = read_tweets_page(body)
+        if available.items or not any(map(availability_of, available.problems)):
+            raise page
+        return available
+    return page
+
+
+def read_search_page(body: bytes) -> TweetsPage:
+    """Read a page of a search; raises UnreadableAnswer as for a timeline."""
+    page = _read_page(body)
+    if isinstance(page, UnreadableAnswer):
+        raise page
+    return page
+
+
+def _read_page(body: bytes) -> "TweetsPage | UnreadableAnswer":
+    """Read a page, or return why it is none: it may be an outage's, of which every part may be missing."""
     answer = _read_answer(body)
-    items, problems = _read_items(answer, body)
+    page = _read_tweets(answer, body)
+    meta = _read_meta(answer)
+    flat = None if page.items else read_flat_problem(body)
+    if flat is not None or (page.problems and not page.items and not page.next_token):
+        return _nothing_but(flat or page.problems[0])
+    if not page.next_token and meta.result_count is None:
+        return UnreadableAnswer("it does not state how many tweets it holds, so it may lack some")
+    if meta.result_count is not None and meta.result_count > len(page.items):
+        return UnreadableAnswer(f"it states {meta.result_count} tweets and holds {len(page.items)}")
+    return page
+
+
+def _read_tweets(answer: WireAnswer, body: bytes) -> TweetsPage:
+    objects, problems = _read_items(answer, body)
     included = _index_includes(answer)
     tweets: dict[int, Tweet] = {}
-    for item in items:
-        tweet = _read_tweet(item, included)
+    items: list[int | str] = []
+    for each in objects:
+        tweet = _read_tweet(each, included)
         if isinstance(tweet, Problem):
             problems.append(tweet)
+            items.append(_text_of(each))
         else:
             tweets.setdefault(tweet.id, tweet)
+            items.append(tweet.id)
     users = _read_each_user(_included_items(answer, "users"), problems)
     meta = _read_meta(answer)
     return TweetsPage(
@@ -146,21 +192,9 @@ def read_tweets_page(body: bytes) -> TweetsPage:
         users=users,
         next_token=as_text(meta.next_token) or None,
         problems=tuple(problems),
-        result_count=len(items) if meta.result_count is None else meta.result_count,
+        result_count=len(objects) if meta.result_count is None else meta.result_count,
+        items=tuple(items),
     )
-
-
-def read_timeline_page(body: bytes) -> TweetsPage:
-    """Read a page of an account's timeline.
-
-    Raises UnreadableAnswer also for nothing but problems none of which says that the account cannot be had: X failed to
-    answer, and as an empty page that would pass for the end of the timeline.
-    """
-    page = read_tweets_page(body)
-    is_empty = not page.tweets and page.next_token is None
-    if is_empty and page.problems and not any(map(availability_of, page.problems)):
-        raise _nothing_but(page.problems[0])
-    return page
 
 
 def read_users(body: bytes) -> UsersAnswer:
@@ -199,6 +233,13 @@ def _read_items(answer: WireAnswer, body: bytes) -> tuple[list[Raw], list[Proble
     if data is not None:
         problems.append(_unreadable("data", None, "neither a list nor an object"))
     return [], problems
+
+
+def _text_of(item: Raw) -> str:
+    try:
+        return json_text(item)
+    except ValueError:
+        return bytes(item).decode(errors="replace")
 
 
 def _read_meta(answer: WireAnswer) -> WireMeta:

@@ -101,6 +101,16 @@ def read_problems(errors: JsonValue) -> list[Problem]:
     return [read_problem(error) for error in as_list(errors)]
 
 
+def read_flat_problem(body: bytes) -> Problem | None:
+    """Read a body that is a problem itself, as X has sent with status 200; None where it is none."""
+    try:
+        members = as_object(decode_json(body))
+    except ValueError:
+        return None
+    is_problem = "status" in members or ("title" in members and "detail" in members)
+    return read_problem(members) if is_problem else None
+
+
 def _text(members: JsonObject, name: str) -> str:
     return as_text(members.get(name)) or ""
 

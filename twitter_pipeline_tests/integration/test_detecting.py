@@ -90,7 +90,10 @@ def make_watch(make_sandbox: MakeSandbox, database: Database, database_url: str)
         watch = Watch(sandbox, database, settings, names)
         with watch.session() as session:
             session.resolve()
-        database.execute("UPDATE user_state SET is_tracked = true, tracked_since = now(), last_polled_at = now()")
+        database.execute(
+            "UPDATE user_state SET is_tracked = true, tracked_since = now(), last_polled_at = now(),"
+            " timeline_read_at = now()"
+        )
         watch.settings = replace(settings, watch_detection=detection)
         return watch
 

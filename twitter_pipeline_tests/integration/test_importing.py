@@ -186,20 +186,28 @@ def test_of_a_tweet_that_is_in_a_file_twice_the_later_reading_stays(database: Da
 
 
 @pytest.mark.parametrize(
-    "poorer",
+    ("poorer", "counts"),
     [
-        page(read_at=NOW, public_metrics={"like_count": 9}),
-        page(read_at=NOW, text="hello wor…", **likes(9, bookmark_count=1)),
-        page(read_at=None, text="hello world", **likes(9, bookmark_count=1)),
+        (page(read_at=NOW, text="hello world", public_metrics={"like_count": 9}), (9, 2)),
+        (page(read_at=NOW, text="hello wor…", **likes(9, bookmark_count=1)), (9, 1)),
     ],
-    ids=["without counts", "with the text cut", "without a date"],
+    ids=["without counts", "with the text cut"],
 )
-def test_a_poorer_or_undated_reading_takes_the_place_of_none(
-    database: Database, bring_pages: Bring, poorer: dict[str, Any]
+def test_a_poorer_reading_brings_its_counts_and_removes_nothing(
+    database: Database, bring_pages: Bring, poorer: dict[str, Any], counts: tuple[int, int]
 ) -> None:
     bring_pages(page(read_at=NOW - YEAR, text="hello world", **likes(1, bookmark_count=2)))
+    report = bring_pages(poorer)
+    after = stored(database)
+
+    assert (after["text"], after["likes"], after["bookmarks"], after["last_read_at"]) == ("hello world", *counts, NOW)
+    assert report.files[0].updated == 1
+
+
+def test_an_undated_reading_changes_nothing(database: Database, bring_pages: Bring) -> None:
+    bring_pages(page(read_at=NOW - YEAR, **likes(1)))
     before = everything(database)
-    bring_pages(poorer)
+    bring_pages(page(read_at=None, text="hello world", **likes(9, bookmark_count=1)))
 
     assert everything(database) == before
 

@@ -10,7 +10,8 @@ import orjson
 import psycopg
 import pytest
 
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, PageVerdict, id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, id_at
+from twitter_pipeline.planning import PageVerdict
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store import partitions
 from twitter_pipeline.store.database import Database, Params

@@ -13,7 +13,16 @@ from twitter_pipeline.errors import Availability, SchemaNotCurrent
 from twitter_pipeline.settings import PROJECT_DIR
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.schema import VERSION_TABLE, differences, require_current, upgrade
-from twitter_pipeline.words import AccountOutcome, AlertKind, CallOutcome, FetchKind, HoleCause, RunStatus, TokenStatus
+from twitter_pipeline.words import (
+    AccountOutcome,
+    AlertKind,
+    CallOutcome,
+    DoubtKind,
+    FetchKind,
+    HoleCause,
+    RunStatus,
+    TokenStatus,
+)
 from twitter_pipeline.x_api.parsing import TweetKind
 
 ENUMS: dict[str, type[StrEnum]] = {
@@ -21,6 +30,7 @@ ENUMS: dict[str, type[StrEnum]] = {
     "alert_kind": AlertKind,
     "availability": Availability,
     "call_outcome": CallOutcome,
+    "doubt_kind": DoubtKind,
     "fetch_kind": FetchKind,
     "hole_cause": HoleCause,
     "run_status": RunStatus,

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 from twitter_pipeline import history
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, IdRange, PageVerdict
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, IdRange
 from twitter_pipeline.errors import Interrupted
+from twitter_pipeline.planning import PageVerdict
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.request import FULL, NEW, FetchMode, FetchRequest
 from twitter_pipeline.runs import OpenRun

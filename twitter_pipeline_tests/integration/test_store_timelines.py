@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange, PageVerdict, id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange, id_at
 from twitter_pipeline.errors import PipelineError
+from twitter_pipeline.planning import PageVerdict
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import begin_account
@@ -65,7 +66,7 @@ class Desk:
         return (store or self.store).save_page(
             PageToSave(
                 tweets=page,
-                verdict=PageVerdict(proved, unreachable),
+                verdict=PageVerdict(Coverage(() if proved is None else (proved,)), unreachable),
                 rest=rest,
                 read_at=at,
                 call_id=self.call(len(page)),
@@ -105,7 +106,12 @@ def desk(database: Database) -> Desk:
 def test_a_page_and_what_it_proves_are_stored_together(desk: Desk) -> None:
     saved = desk.save(tweets(300, 200), IdRange(200, 301))
 
-    assert saved == SavedPage(Coverage.of([IdRange(200, 301)]), Coverage(), new=2, billed=2)
+    assert (saved.state.covered.ranges, saved.state.unreachable, saved.new, saved.billed) == (
+        (IdRange(200, 301),),
+        Coverage(),
+        2,
+        2,
+    )
     assert desk.rows("id, author_id, created_at, text, kind::text, first_read_run_id") == [
         (tweet_id, USER, NOON, "hello", "original", desk.run_id) for tweet_id in (200, 300)
     ]
@@ -119,7 +125,7 @@ def test_a_page_applied_twice_equals_once(desk: Desk) -> None:
     twice = desk.save(page, IdRange(200, 301))
 
     stored = [tuple(map(str, row)) for row in rows]
-    assert (twice.covered, twice.unreachable) == (once.covered, once.unreachable)
+    assert (twice.state.covered, twice.state.unreachable) == (once.state.covered, once.state.unreachable)
     assert [tuple(map(str, row)) for row in desk.rows("*")] == stored
     assert (twice.new, desk.store.count()) == (0, 2)
 
@@ -134,7 +140,7 @@ def test_of_a_page_that_cannot_be_stored_nothing_is(desk: Desk) -> None:
 def test_an_empty_page_may_prove_a_hole_empty(desk: Desk) -> None:
     saved = desk.save([], IdRange(LOWEST_ID, 200))
 
-    assert (saved.covered.ranges, saved.new, saved.billed) == ((IdRange(LOWEST_ID, 200),), 0, 0)
+    assert (saved.state.covered.ranges, saved.new, saved.billed) == ((IdRange(LOWEST_ID, 200),), 0, 0)
 
 
 @given(
@@ -188,7 +194,7 @@ def test_a_post_is_billed_once_a_utc_day(desk: Desk, first: datetime, again: dat
     saved = desk.save(tweets(300, 200), at=again)
 
     assert (saved.new, saved.billed, desk.billed()) == (0, billed, [2, billed])
-    assert desk.tally()[:3] == (4, 2, 2 + billed)
+    assert desk.tally()[:3] == (2 + billed, 2, 2 + billed)
 
 
 def test_a_page_with_new_and_known_posts_bills_the_new_ones(desk: Desk) -> None:

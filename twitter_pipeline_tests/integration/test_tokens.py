@@ -107,7 +107,7 @@ def test_work_waits_for_the_reset_and_says_so_once(pool: TokenPool, caplog: pyte
 
     lines = [line for line in caplog.messages if line.startswith("Waiting for budget for /2/users/:id/tweets until ")]
     assert waiting is not None
-    assert (waiting.endpoint, pool.waiting) == (ENDPOINT, None)
+    assert (waiting.what, pool.waiting) == (ENDPOINT, None)
     assert (len(lines), lines[0].endswith(" UTC: TWITTER_BEARER_1 used up")) == (1, True)
     assert all(0.5 < grant.waited_s < 20 for grant in grants)
 

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, IdRange, PageVerdict, id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, Coverage, IdRange, id_at
+from twitter_pipeline.planning import PageVerdict
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store import partitions
 from twitter_pipeline.store.database import Database
@@ -208,7 +209,7 @@ def test_an_upgrade_that_dies_at_any_statement_goes_on_when_it_is_begun_again(
 
     engine.dispose()
     assert deaths > 20
-    assert versions == {LATEST, "0009"}
+    assert versions == {LATEST, "0010"}
     assert old.execute(SCHEMA) == database.execute(SCHEMA)
     assert keeps(before, released.rows(old))
 
@@ -288,7 +289,7 @@ class Writer(threading.Thread):
     def save(self, ids: list[int]) -> None:
         bodies = [{"id": str(each), "author_id": str(self.user_id), "text": "hello"} for each in ids]
         tweets = read_tweets_page(orjson.dumps({"data": bodies})).tweets
-        verdict = PageVerdict(IdRange(ids[0], ids[-1] + 1))
+        verdict = PageVerdict(Coverage((IdRange(ids[0], ids[-1] + 1),)))
         page = PageToSave(
             tweets=tweets, verdict=verdict, rest=None, read_at=datetime.now(UTC), call_id=1, calls=1, waited_s=0.0
         )
@@ -298,6 +299,8 @@ class Writer(threading.Thread):
 
 def test_runs_go_on_writing_while_the_tables_are_parted(older: Callable[[], Database]) -> None:
     old = older()
+    # The writers are of this version, which writes to one column more.
+    old.execute("ALTER TABLE user_state ADD COLUMN timeline_read_at timestamptz")
     old.execute(
         'UPDATE tokens_endpoint_rl SET "limit" = 1000000, remaining = 1000000, reset_epoch = 1,'
         " reset_at = now() + interval '1 hour'"

@@ -1,8 +1,10 @@
 """Queries of the archive search: who is asked for together over which ids, and what pages prove."""
 
+from collections.abc import Sequence
 from datetime import date
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +12,8 @@ from twitter_pipeline.archive import PAGES_A_WALK, Search, SearchWalk, divide, m
 from twitter_pipeline.coverage import Coverage, IdRange, id_at
 from twitter_pipeline.months import Months
 from twitter_pipeline.stream_rules import value_of
+from twitter_pipeline.walks.evidence import Item, Oddity, PageProof
+from twitter_pipeline.words import DoubtKind
 from twitter_pipeline_tests.unit.timeline_model import NOW
 
 QUARTER = Months(date(2023, 1, 1), date(2023, 3, 1))
@@ -107,22 +111,24 @@ def test_what_is_not_settled_yet_is_not_missing() -> None:
     seed=st.integers(0, 10_000),
     short=st.floats(0, 0.8),
     empty_pages=st.floats(0, 0.4),
-    empty_answers=st.integers(0, 3),
+    mistakes=st.integers(0, 3),
 )
-def test_whatever_the_pages_look_like_all_is_proved_when_all_was_shown(
-    count: int, seed: int, short: float, empty_pages: float, empty_answers: int
+def test_whatever_the_pages_look_like_all_down_to_the_last_tweet_is_proved_when_all_was_shown(
+    count: int, seed: int, short: float, empty_pages: float, mistakes: int
 ) -> None:
     random = Random(seed)
     ids = sorted((random.randrange(JANUARY.lo, MARCH.hi) for _ in range(count)), reverse=True)
-    walk, proved, shown = SearchWalk(QUARTER.ids), Coverage(), set[int]()
+    walk, proved, shown = SearchWalk(QUARTER.ids, idle_pages=100), Coverage(), set[int]()
     for turn in range(10_000):
-        if walk.ended:
+        if walk.ended and not mistakes:
             break
-        bound = walk.upper if walk.token is None else int(walk.token.split(".")[0])
+        if walk.ended:
+            # An empty answer may have been one by mistake: the rest is requested again.
+            mistakes -= 1
+            walk.begin_again()
+        bound = walk.request_below if walk.token is None else int(walk.token.split(".")[0])
         matching = [each for each in ids if each < bound]
-        if empty_answers and random.random() < 0.2:
-            # Of at most three in a row.
-            empty_answers -= 1
+        if mistakes and random.random() < 0.2:
             page, token = list[int](), None
         elif matching and random.random() < empty_pages:
             page, token = [], f"{matching[0] + 1}.{turn}"
@@ -130,30 +136,80 @@ def test_whatever_the_pages_look_like_all_is_proved_when_all_was_shown(
             size = random.randint(1, 50) if random.random() < short else 50
             page = matching[:size]
             token = f"{page[-1]}.{turn}" if len(matching) > len(page) else None
-        range_proved = walk.judge(page, next_token=token, settled_below=id_at(NOW))
+        page_proof, retracted = walk.judge(
+            page, next_token=token, requested_from=QUARTER.ids.lo, settled_below=id_at(NOW)
+        )
         shown.update(page)
-        proved |= range_proved
+        proved |= page_proof.proved
 
+        assert retracted is None
         assert all(each in shown for each in ids if each in proved)
 
-    assert walk.ended
-    assert proved == Coverage((QUARTER.ids,))
-    assert shown == set(ids)
+    assert (walk.ended, walk.stuck, shown) == (True, False, set(ids))
+    lowest = ids[-1] if ids else MARCH.hi
+    assert proved == Coverage((IdRange(lowest, MARCH.hi),) if ids else ())
+    assert walk.rest == QUARTER.ids.clipped(hi=lowest)
+    assert walk.lowest_shown == (lowest if ids else None)
+
+
+def judged(walk: SearchWalk, items: Sequence[Item], token: str | None = None) -> tuple[PageProof, IdRange | None]:
+    return walk.judge(items, next_token=token, requested_from=walk.ids.lo, settled_below=id_at(NOW))
 
 
 def test_a_token_that_comes_twice_ends_the_walk_where_it_is() -> None:
     walk = SearchWalk(QUARTER.ids)
     newest = MARCH.hi - 10
-    first, second = (
-        walk.judge([each], next_token=token, settled_below=id_at(NOW))
-        for each, token in ((newest, "again"), (newest - 5, "again"))
+    (first, _), (second, _) = (judged(walk, [each], "again") for each in (newest, newest - 5))
+
+    assert (walk.ended, walk.stuck, walk.rest) == (True, True, IdRange(JANUARY.lo, newest - 5))
+    assert (first.proved, second.proved) == (
+        Coverage((IdRange(newest, MARCH.hi),)),
+        Coverage((IdRange(newest - 5, newest),)),
     )
 
-    assert (walk.ended, walk.goes_round) == (True, True)
-    assert (first, second) == (IdRange(newest, MARCH.hi), IdRange(newest - 5, newest))
+
+@pytest.mark.parametrize(("idle_pages", "max_pages"), [(3, 100), (100, 3)])
+def test_a_walk_ends_after_pages_without_a_new_tweet_or_too_many_pages(idle_pages: int, max_pages: int) -> None:
+    walk = SearchWalk(QUARTER.ids, max_pages=max_pages, idle_pages=idle_pages)
+    ended = []
+    for turn in range(3):
+        judged(walk, [], f"token {turn}")
+        ended.append(walk.ended)
+
+    assert (ended, walk.stuck) == ([False, False, True], True)
+
+
+def test_the_end_of_a_search_proves_nothing_below_its_last_tweet() -> None:
+    walk = SearchWalk(IdRange(1_000, 2_000))
+    proof, retracted = judged(walk, [1_900, 1_500])
+
+    assert proof == PageProof(Coverage((IdRange(1_500, 2_000),)), newest=1_900, lowest=1_500)
+    assert (retracted, walk.ended, walk.rest, walk.lowest_shown) == (None, True, IdRange(1_000, 1_500), 1_500)
+
+
+def test_a_walk_that_begins_again_requests_what_is_left_without_a_token() -> None:
+    walk = SearchWalk(IdRange(1_000, 2_000))
+    judged(walk, [1_900, 1_500], "more")
+    judged(walk, [])
+    walk.begin_again()
+
+    assert (walk.token, walk.request_below, walk.ended, walk.rest) == (None, 1_500, False, IdRange(1_000, 1_500))
+
+
+def test_what_cannot_be_read_below_the_last_tweet_is_kept_until_the_end() -> None:
+    odd = Oddity(DoubtKind.UNREADABLE, "{}")
+    walk = SearchWalk(IdRange(1_000, 2_000))
+    proof, _ = judged(walk, [1_900, odd])
+
+    assert (proof.proved, walk.tail, walk.rest) == (
+        Coverage((IdRange(1_900, 2_000),)),
+        (odd,),
+        IdRange(1_000, 1_900),
+    )
 
 
 def test_nothing_is_proved_of_what_is_not_settled() -> None:
     walk = SearchWalk(IdRange(1_000, 2_000))
+    proof, _ = walk.judge([1_900, 1_500], next_token=None, requested_from=1_000, settled_below=1_700)
 
-    assert walk.judge([1_900, 1_500], next_token=None, settled_below=1_700) == IdRange(1_000, 1_700)
+    assert proof.proved == Coverage((IdRange(1_500, 1_700),))

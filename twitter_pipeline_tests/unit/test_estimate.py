@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twitter_pipeline.account_status import AccountStatus
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, EVERYTHING, LOWEST_ID, REACH, Coverage, IdRange, id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, EVERYTHING, LOWEST_ID, Coverage, IdRange, id_at
 from twitter_pipeline.estimate import (
     AccountEstimate,
     Estimate,
@@ -30,6 +30,7 @@ from twitter_pipeline.prices import Prices
 from twitter_pipeline.progress import WINDOW, Budget
 from twitter_pipeline.request import FULL, NEW, FetchMode, FetchRequest
 from twitter_pipeline.store.windows import WindowState
+from twitter_pipeline.walks.evidence import REACH
 from twitter_pipeline.words import HoleCause, TokenStatus
 from twitter_pipeline_tests.accounts import NOW, account, ledger
 from twitter_pipeline_tests.unit.test_ledger import asked, at, between, covering
@@ -88,7 +89,8 @@ def test_an_account_that_is_whole_and_was_looked_at_just_now_takes_a_call_and_co
 
     for mode in (FULL, NEW):
         found = estimated(whole, mode)
-        assert (found.likely, found.most) == (Work(calls=1), Work(calls=2))
+        # At most something new comes: its end is requested again, and once more to be confirmed.
+        assert (found.likely, found.most) == (Work(calls=1), Work(calls=3))
 
 
 def test_what_x_counts_beyond_a_whole_history_is_news_and_no_more_than_that() -> None:
@@ -134,8 +136,8 @@ def test_holes_are_read_from_the_top_down_to_the_reach() -> None:
     lower = hole("2024-01-01", "2024-02-01", 700, stored_above=2600)
     found = of_parts(HEAD, upper, lower)
 
-    # 3,200 less the 2,600 that are stored above it less the 300 of the hole above.
-    assert found.likely == Work(300 + 300, 300 + 300, 1 + 6 + 6)
+    # 3,200 less the 2,600 that are stored above it less the 300 of the hole above, whose end is requested again.
+    assert found.likely == Work(300 + 300, 300 + 300, 1 + (6 + 1) + 6)
     assert found.beyond_reach == 400
 
 
@@ -148,8 +150,9 @@ def test_a_limit_counts_what_is_stored_and_stops_where_it_is_reached() -> None:
 
     assert limited(100) == Work(0, 0, 1)
     assert limited(130) == Work(30, 30, 2)
-    assert limited(200) == Work(60, 60, 3)
-    assert limited(260) == Work(60 + 60, 60 + 60, 3 + 2)
+    # Where all of the upper hole is read its end is requested again; the lower one is not read to its end.
+    assert limited(200) == Work(60, 60, 1 + (2 + 1))
+    assert limited(260) == Work(60 + 60, 60 + 60, 1 + (2 + 1) + 2)
 
 
 def test_a_limit_does_not_go_on_below_what_is_out_of_reach() -> None:
@@ -165,10 +168,21 @@ def test_what_was_read_today_is_free_and_what_was_read_before_is_billed_again() 
     assert of_parts(HEAD, part).likely == Work(tweets=60, posts=80, calls=1 + 2)
 
 
-def test_a_hole_that_is_probably_empty_takes_two_calls_and_the_posts_below_it() -> None:
+def test_a_hole_that_is_probably_empty_takes_two_calls_and_at_most_a_third_with_a_post_from_below() -> None:
     part = hole("2025-01-01", "2025-02-01", 0, witnesses=5)
+    found = of_parts(HEAD, part)
 
-    assert of_parts(HEAD, part).likely == Work(tweets=0, posts=5, calls=1 + 2)
+    assert found.likely == Work(tweets=0, posts=0, calls=1 + 2)
+    assert found.most == Work(tweets=0, posts=1, calls=3 + 3)
+
+
+def test_an_end_is_requested_again_unless_all_that_x_counts_is_stored_then() -> None:
+    upper = hole("2025-01-01", "2025-02-01", 60)
+    lower = hole("2024-01-01", "2024-02-01", 60)
+
+    assert of_parts(HEAD, lower).likely.calls == 1 + 2
+    assert of_parts(HEAD, upper, lower).likely.calls == 1 + (2 + 1) + 2
+    assert of_parts(HEAD, upper, replace(lower, out_of_reach=True)).likely.calls == 1 + (2 + 1)
 
 
 def test_new_asks_a_watched_account_for_what_was_written_since_and_its_holes_since() -> None:
@@ -182,7 +196,7 @@ def test_new_asks_a_watched_account_for_what_was_written_since_and_its_holes_sin
     new = hole("2026-03-01", "2026-03-10", 70)
     old = hole("2020-01-15", "2020-02-01", 900)
 
-    assert of_parts(HEAD, new, old, mode=NEW, of=watched).likely == Work(70, 70, 1 + 2)
+    assert of_parts(HEAD, new, old, mode=NEW, of=watched).likely == Work(70, 70, 1 + (2 + 1))
     assert of_parts(HEAD, new, old, mode=NEW, of=replace(watched, is_tracked=False)).likely == Work(calls=1)
 
 
@@ -191,7 +205,7 @@ def test_months_take_their_share_of_an_account_by_time_and_at_most_all_of_it() -
     april = FetchMode(months=Months(date(2026, 4, 1), date(2026, 4, 1)))
     found = estimated(fresh, april)
 
-    assert found.likely == Work(30, 30, 1)
+    assert found.likely == Work(30, 30, 1 + 1)
     assert found.most.posts == 365
 
 
@@ -294,9 +308,9 @@ def test_accounts_share_the_calls_of_a_search_and_each_has_its_own_posts() -> No
         found = estimate_searches(wanted, page_size=500, characters=characters, settled_below=id_at(NOW))  # type: ignore[arg-type]
         return [each.likely.posts for each in found.accounts], found.calls
 
-    # 61 days of 10 and of 1 a day: 671 in two pages; an answer without any is asked for four times to be believed.
-    assert searched(1_024) == ([610, 61, 0], 2)
-    assert searched(10) == ([610, 61, 0], 2 + 1 + 4)
+    # 61 days of 10 and of 1 a day: 671 in two pages; the end of each search is requested once more.
+    assert searched(1_024) == ([610, 61, 0], 2 + 1)
+    assert searched(10) == ([610, 61, 0], (2 + 1) + (1 + 1) + (1 + 1))
 
 
 # In all

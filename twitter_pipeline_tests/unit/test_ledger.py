@@ -1,5 +1,6 @@
 """The ledger: what is whole and what is missing, since when and why, how much it is, and what fills it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -13,7 +14,8 @@ from twitter_pipeline.cli.backfill import read_months
 from twitter_pipeline.cli.program import program
 from twitter_pipeline.coverage import EVERYTHING, Coverage, IdRange, id_at
 from twitter_pipeline.ledger import FIRST_TWEET_AT, Asked, Hole, Ledger, Side, Surroundings, find_gaps
-from twitter_pipeline.words import HoleCause
+from twitter_pipeline.walks.doubts import Doubt
+from twitter_pipeline.words import DoubtKind, HoleCause
 from twitter_pipeline_tests.accounts import NOW, account, ledger
 
 BORN = datetime(2020, 1, 15, tzinfo=UTC)
@@ -140,6 +142,32 @@ def test_a_hole_has_the_cause_of_the_latest_run_that_asked_for_it(
     )
 
     assert {f"{each.at.since:%Y-%m}": each.cause for each in found.holes} == causes
+
+
+def test_where_a_response_left_a_doubt_that_is_the_cause_whatever_a_run_asked_for() -> None:
+    doubts = [
+        Doubt.begin(DoubtKind.END, between("2020-01-15", "2022-01-01"), NOW),
+        Doubt.begin(DoubtKind.FOREIGN, between("2023-01-01", "2023-02-01"), NOW),
+        Doubt.begin(DoubtKind.UNREADABLE, between("2024-01-01", "2024-02-01"), NOW),
+    ]
+    stored = account(covered=covering(("2026-03-01", "2026-04-01")), created_at=BORN, doubts=tuple(doubts))
+
+    assert spans(ledger(stored, asked=(asked("full", HoleCause.CAPPED),))) == [
+        ("2024-02-01", "2026-03-01", HoleCause.CAPPED),
+        ("2024-01-01", "2024-02-01", HoleCause.UNREADABLE),
+        ("2023-02-01", "2024-01-01", HoleCause.CAPPED),
+        ("2023-01-01", "2023-02-01", HoleCause.UNCONFIRMED),
+        ("2022-01-01", "2023-01-01", HoleCause.CAPPED),
+        ("2020-01-15", "2022-01-01", HoleCause.UNCONFIRMED),
+    ]
+
+
+def test_what_was_recorded_as_unreadable_is_no_cause() -> None:
+    ids = between("2024-01-01", "2024-02-01")
+    recorded = Doubt.begin(DoubtKind.UNREADABLE, ids, NOW).recorded(ids, NOW)
+    stored = account(covered=covering(("2026-03-01", "2026-04-01")), created_at=BORN, doubts=(recorded,))
+
+    assert spans(ledger(stored)) == [("2020-01-15", "2026-03-01", HoleCause.NOT_ASKED)]
 
 
 def test_beyond_the_reach_of_a_timeline_only_a_backfill_can_have_met_something() -> None:
@@ -304,13 +332,19 @@ runs = st.lists(
     st.builds(Asked, st.integers(1, 3), modes, instants, st.none() | st.sampled_from(HoleCause)), max_size=4
 )
 counts = st.none() | st.integers(0, 100_000)
+doubts = st.builds(
+    lambda kind, lo, length, is_recorded: replace(
+        Doubt.begin(kind, IdRange(lo, lo + length), NOW), recorded_at=NOW if is_recorded else None
+    ),
+    st.sampled_from(DoubtKind), ids, st.integers(1, 10**18), st.booleans(),
+)  # fmt: skip
 accounts = st.builds(
-    lambda created_at, read_at, count, kept, rate, tracked_since, covered, unreachable, searched: account(
+    lambda created_at, read_at, count, kept, rate, tracked_since, covered, unreachable, searched, doubts: account(
         created_at=created_at, profile_read_at=read_at, tweet_count=count, kept_when_counted=kept, tweets_per_hour=rate,
-        tracked_since=tracked_since, covered=covered, unreachable=unreachable, searched=searched,
+        tracked_since=tracked_since, covered=covered, unreachable=unreachable, searched=searched, doubts=doubts,
     ),
     st.none() | instants, st.none() | instants, counts, st.integers(0, 5000), st.none() | st.floats(0.001, 100),
-    st.none() | instants, coverages, coverages, coverages,
+    st.none() | instants, coverages, coverages, coverages, st.lists(doubts, max_size=3).map(tuple),
 )  # fmt: skip
 
 

@@ -1,18 +1,43 @@
 """The walk down a timeline: what is asked for, what is proved, whatever happens in between."""
 
 from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twitter_pipeline.coverage import CLEARLY_WITHIN_REACH, LOWEST_ID, REACH, Coverage, IdRange
-from twitter_pipeline.planning import SMALLEST_PAGE, TimelineRequest, deal_batches, expected_pages, page_size_for
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange, id_at
+from twitter_pipeline.planning import (
+    CONFIRM_AFTER,
+    PageVerdict,
+    TimelineRequest,
+    Walk,
+    deal_batches,
+    expected_pages,
+    floor_of_new,
+    page_size_for,
+)
 from twitter_pipeline.request import FULL, FetchMode
-from twitter_pipeline_tests.unit.timeline_model import NOW, Interrupted, Store, Timeline, ids_of, kill_at, run
+from twitter_pipeline.walks.doubts import Doubt
+from twitter_pipeline.walks.evidence import CLEARLY_WITHIN_REACH, REACH, Item, Oddity
+from twitter_pipeline.words import DoubtKind
+from twitter_pipeline_tests.unit.timeline_model import (
+    NOW,
+    SETTLE,
+    Interrupted,
+    Store,
+    Timeline,
+    ids_of,
+    kill_at,
+    run,
+    run_until_confirmed,
+)
+
+UNREADABLE = Oddity(DoubtKind.UNREADABLE, '{"text":"without an id"}')
+FOREIGN = Oddity(DoubtKind.FOREIGN, '{"id":"5","author_id":"9"}')
 
 COUNTS = st.integers(0, 400)
 SEEDS = st.integers(0, 10_000)
@@ -77,21 +102,127 @@ def test_nothing_is_proved_of_the_last_30_seconds() -> None:
 
     run(timeline, store)
     timeline.ids.append(fresh[1] - 1)  # becomes visible late, between tweets that were already seen
-    run(timeline, store, now=NOW + timedelta(minutes=5))
+    store.now += timedelta(minutes=5)
+    run(timeline, store)
 
     assert store.ids == set(timeline.ids)
 
 
-def test_a_timeline_that_ends_short_of_the_count_is_asked_below_its_last_tweet_twice_in_each_run() -> None:
+@dataclass
+class Forgetful(Timeline):
+    """A timeline of which some calls, by their number, are answered empty by mistake."""
+
+    forgets: range = range(0)
+
+    def ask(self, request: TimelineRequest, now: datetime = NOW) -> tuple[list[Item], str | None]:
+        items, token = super().ask(request, now)
+        return ([], None) if self.calls in self.forgets else (items, token)
+
+
+def test_an_end_short_of_the_count_is_requested_once_more_and_left_unconfirmed() -> None:
     timeline, store = Timeline(ids_of(80)), Store()
 
-    first = run(timeline, store, tweet_count=90)
-    calls = timeline.calls
-    second = run(timeline, store, tweet_count=90)
+    walk = run(timeline, store, tweet_count=85)
 
-    assert (first.ended_short, second.ended_short) == (True, True)
-    assert (calls, timeline.calls - calls) == (4, 3)  # two pages, or the head, and the hole twice
-    assert (store.unreachable.ranges, len(timeline.billed)) == ((), 80)
+    rest = IdRange(LOWEST_ID, timeline.ids[-1])
+    assert timeline.calls == 3  # two pages, and below them
+    assert (walk.unconfirmed, walk.can_be_confirmed, walk.lacks_much) == (Coverage((rest,)), True, False)
+    assert list(store.doubts.values()) == [replace(Doubt.begin(DoubtKind.END, rest, NOW), id=1)]
+    assert (store.covered, store.unreachable) == (
+        Coverage((IdRange(timeline.ids[-1], timeline.ids[0] + 1),)),
+        Coverage(),
+    )
+
+
+def test_an_end_short_of_the_count_is_believed_when_it_is_shown_again_later_with_stored_tweets() -> None:
+    timeline, store = Timeline(ids_of(80)), Store()
+
+    walk = run_until_confirmed(timeline, store, tweet_count=85)
+
+    assert (timeline.calls, len(timeline.billed)) == (4, 80)
+    assert (walk.unconfirmed, store.doubts) == (Coverage(), {})
+    assert store.covered == Coverage((IdRange(LOWEST_ID, timeline.ids[0] + 1),))
+
+
+def test_the_same_end_within_seconds_confirms_nothing() -> None:
+    timeline, store = Timeline(ids_of(80)), Store()
+    run(timeline, store, tweet_count=85)
+    before = dict(store.doubts)
+
+    for _ in range(3):
+        store.now += timedelta(seconds=30)
+        walk = run(timeline, store, tweet_count=85)
+
+        assert (walk.can_be_confirmed, store.doubts) == (True, before)
+
+
+def test_an_empty_response_confirms_no_end() -> None:
+    timeline, store = Forgetful(ids_of(80)), Store()
+    run(timeline, store, tweet_count=85)
+    store.now += CONFIRM_AFTER
+    timeline.forgets = range(timeline.calls + 1, timeline.calls + 3)  # the head and the end
+
+    walk = run(timeline, store, tweet_count=85)
+
+    (doubt,) = store.doubts.values()
+    assert (walk.can_be_confirmed, doubt.times, doubt.next_at) == (True, 2, store.now + 4 * CONFIRM_AFTER)
+    assert doubt.ids not in store.covered.ranges
+
+
+def test_a_response_that_breaks_off_above_an_end_does_not_confirm_it() -> None:
+    class BreaksOff(Timeline):
+        def ask(self, request: TimelineRequest, now: datetime = NOW) -> tuple[list[Item], str | None]:
+            items, token = super().ask(request, now)
+            return (items[:2], None) if request.until_id and now > NOW else (items, token)
+
+    timeline, store = BreaksOff(ids_of(80)), Store()
+    hidden, timeline.ids = timeline.ids[70:], timeline.ids[:70]
+    run(timeline, store, tweet_count=85)
+    store.now += CONFIRM_AFTER
+    timeline.ids += hidden
+
+    run(timeline, store, tweet_count=85)
+
+    assert store.covered == Coverage((IdRange(timeline.ids[69], timeline.ids[0] + 1),))
+
+
+def test_an_end_below_which_a_new_tweet_comes_is_a_new_doubt() -> None:
+    timeline, store = Timeline(ids_of(80)), Store()
+    hidden, timeline.ids = timeline.ids[70:], timeline.ids[:70]
+    run(timeline, store, tweet_count=85)
+    store.now += CONFIRM_AFTER
+    timeline.ids += hidden
+
+    walk = run(timeline, store, tweet_count=85)
+
+    rest = IdRange(LOWEST_ID, timeline.ids[-1])
+    assert store.ids == set(timeline.ids)
+    assert list(store.doubts.values()) == [replace(Doubt.begin(DoubtKind.END, rest, store.now), id=2)]
+    assert walk.unconfirmed == Coverage((rest,))
+
+
+def test_an_end_above_which_much_is_missing_is_believed_only_on_another_utc_day() -> None:
+    timeline, store = Timeline(ids_of(80)), Store()
+    run(timeline, store, tweet_count=200)
+    store.now += timedelta(hours=23, minutes=59)
+
+    same_day = run(timeline, store, tweet_count=200)
+    store.now += timedelta(minutes=1)
+    next_day = run(timeline, store, tweet_count=200)
+
+    assert (same_day.lacks_much, bool(same_day.unconfirmed)) == (True, True)
+    assert (next_day.lacks_much, bool(next_day.unconfirmed)) == (False, False)
+    assert store.covered == Coverage((IdRange(LOWEST_ID, timeline.ids[0] + 1),))
+
+
+def test_tweets_that_x_has_removed_do_not_count_as_those_that_it_counts() -> None:
+    timeline, store = Timeline(ids_of(80)), Store()
+    run(timeline, store, FetchMode(10))
+    store.removed = set(timeline.ids[:10])
+
+    walk = run(timeline, store, tweet_count=80)
+
+    assert (len(store.ids), walk.unconfirmed.ranges) == (80, (IdRange(LOWEST_ID, timeline.ids[-1]),))
 
 
 def test_new_tweets_do_not_make_up_for_old_ones_that_the_timeline_leaves_out() -> None:
@@ -104,11 +235,47 @@ def test_new_tweets_do_not_make_up_for_old_ones_that_the_timeline_leaves_out() -
     timeline.ids += hidden
     run(timeline, store, tweet_count=80, counted_below=counted_below)
 
-    assert walk.ended_short
+    assert walk.lacks_much
     assert store.ids == set(timeline.ids)
 
 
-def test_two_empty_answers_in_a_row_lose_nothing_for_good() -> None:
+def test_a_count_that_agrees_proves_nothing_of_what_was_written_after_it() -> None:
+    old = ids_of(80)
+    timeline, store = Forgetful(old), Store()
+    run(timeline, store)
+    store.now += timedelta(days=1)
+    timeline.ids = [*ids_of(30, newest=NOW, step_s=60), *old]
+    timeline.forgets = range(timeline.calls + 2, timeline.calls + 4)  # the rest of the new ones, twice
+
+    walk = run(timeline, store, page_size=10, tweet_count=80, counted_below=old[0] + 1)
+
+    rest = IdRange(old[0] + 1, timeline.ids[9])
+    assert (walk.unconfirmed, store.covered.gaps(rest)) == (Coverage((rest,)), (rest,))
+
+
+def test_an_end_below_which_something_came_is_requested_once_more() -> None:
+    timeline, store = Forgetful(ids_of(80), forgets=range(2, 3)), Store()
+
+    run(timeline, store, tweet_count=85)
+
+    assert (timeline.calls, store.ids) == (4, set(timeline.ids))  # a page, nothing, the rest, and nothing
+    assert [each.ids for each in store.open_doubts] == [IdRange(LOWEST_ID, timeline.ids[-1])]
+
+
+def test_a_head_that_is_all_too_recent_claims_nothing_and_leaves_no_doubt() -> None:
+    timeline, store = Timeline(ids_of(20)), Store()
+    run(timeline, store)
+    covered, calls = store.covered, timeline.calls
+    store.now += timedelta(days=1)
+    timeline.ids += ids_of(3, newest=store.now - timedelta(seconds=5), step_s=1)
+
+    walk = run(timeline, store, tweet_count=30)
+
+    assert (timeline.calls - calls, store.ids) == (1, set(timeline.ids))
+    assert (store.covered, store.doubts, walk.unconfirmed) == (covered, {}, Coverage())
+
+
+def test_two_empty_responses_in_a_row_lose_nothing_for_good() -> None:
     timeline, store = Timeline(ids_of(80)), Store()
     hidden, timeline.ids = timeline.ids[50:], timeline.ids[:50]
     run(timeline, store, tweet_count=80)
@@ -116,10 +283,10 @@ def test_two_empty_answers_in_a_row_lose_nothing_for_good() -> None:
 
     walk = run(timeline, store, tweet_count=80)
 
-    assert (walk.ended_short, store.ids) == (False, set(timeline.ids))
+    assert (walk.unconfirmed, store.doubts, store.ids) == (Coverage(), {}, set(timeline.ids))
 
 
-def test_an_empty_timeline_of_an_account_with_tweets_is_suspicious_and_asked_twice() -> None:
+def test_an_empty_timeline_of_an_account_with_tweets_is_suspicious_and_requested_twice() -> None:
     timeline, store = Timeline([]), Store()
 
     walk = run(timeline, store, tweet_count=12)
@@ -127,12 +294,26 @@ def test_an_empty_timeline_of_an_account_with_tweets_is_suspicious_and_asked_twi
     assert (walk.came_out_empty, timeline.calls, bool(store.covered)) == (True, 2, False)
 
 
-def test_an_empty_answer_does_not_raise_the_top() -> None:
+def test_a_timeline_of_empty_pages_is_as_suspicious_as_one_empty_page() -> None:
+    class Empty(Timeline):
+        def ask(self, request: TimelineRequest, now: datetime = NOW) -> tuple[list[Item], str | None]:
+            self.calls += 1
+            return [], None if request.pagination_token else f"token {self.calls}"
+
+    timeline, store = Empty([]), Store()
+
+    walk = run(timeline, store, tweet_count=12)
+
+    assert (walk.came_out_empty, timeline.calls, bool(store.covered)) == (True, 4, False)
+
+
+def test_an_empty_response_does_not_raise_the_top() -> None:
     timeline, store = Timeline(ids_of(20)), Store()
     run(timeline, store)
     before = store.covered
+    store.now += timedelta(days=3)
 
-    run(timeline, store, now=NOW + timedelta(days=3))
+    run(timeline, store)
 
     assert store.covered == before
 
@@ -144,50 +325,305 @@ def with_a_hole(timeline: Timeline, store: Store, hole: IdRange) -> None:
     timeline.calls = 0
 
 
-def test_an_empty_hole_is_closed_by_an_answer_that_shows_what_is_known_to_lie_below() -> None:
+def test_an_empty_hole_is_closed_by_a_response_that_shows_stored_tweets_from_below() -> None:
     newer, older = ids_of(30), ids_of(30, newest=NOW - timedelta(days=90))
     timeline, store, hole = Timeline(newer + older), Store(), IdRange(older[0] + 1, newer[-1])
     with_a_hole(timeline, store, hole)
     billed = len(timeline.billed)
 
-    run(timeline, store)
+    run(timeline, store, tweet_count=65)
 
-    assert timeline.calls == 3  # the head, the hole, and the hole with the five below it
-    assert timeline.billed[billed:] == older[:5]
+    assert timeline.calls == 3  # the head, the hole, and the hole with the five below it, which are free
+    assert timeline.billed[billed:] == []
     assert not store.covered.gaps(hole)
 
 
-def test_an_empty_hole_below_which_everything_was_deleted_is_closed_by_four_empty_answers() -> None:
+def test_a_stored_tweet_is_paid_for_only_once_it_can_settle_a_doubt() -> None:
+    newer, older = ids_of(30), ids_of(30, newest=NOW - timedelta(days=90))
+    timeline, store, hole = Timeline(newer + older), Store(), IdRange(older[0] + 1, newer[-1])
+    with_a_hole(timeline, store, hole)
+    store.now += timedelta(days=1)
+    billed = len(timeline.billed)
+
+    first = run(timeline, store, tweet_count=65)
+    calls, billed_first = timeline.calls, len(timeline.billed) - billed
+    store.now += CONFIRM_AFTER
+    second = run(timeline, store, tweet_count=65)
+
+    assert (calls, billed_first, first.unconfirmed) == (3, 0, Coverage((hole,)))  # the head, and the hole twice
+    assert (timeline.calls - calls, timeline.billed[billed:]) == (2, [older[0]])
+    assert (second.unconfirmed, store.doubts, store.covered.gaps(hole)) == (Coverage(), {}, ())
+
+
+def test_tweets_that_are_free_do_not_bring_along_any_that_are_not() -> None:
+    newer, older = ids_of(30), ids_of(30, newest=NOW - timedelta(days=90))
+    hole = IdRange(older[0] + 1, newer[-1])
+    covered = Coverage((IdRange(LOWEST_ID, hole.lo), IdRange(hole.hi, newer[0] + 1)))
+    timeline = Timeline(newer + older)
+    store = Store(ids=set(newer + older), covered=covered)
+    store.save([older[2], newer[-2]], PageVerdict())  # not the nearest ones
+    store.doubts = {1: replace(Doubt.begin(DoubtKind.END, hole, NOW - timedelta(seconds=1)), id=1)}
+
+    run(timeline, store, tweet_count=65)
+
+    assert (timeline.calls, timeline.shown) == (2, [])
+
+
+def test_an_empty_hole_below_which_everything_was_deleted_is_closed_by_the_tweets_above_it() -> None:
     newer, older = ids_of(30), ids_of(30, newest=NOW - timedelta(days=90))
     timeline, store, hole = Timeline(newer + older), Store(), IdRange(older[0] + 1, newer[-1])
     with_a_hole(timeline, store, hole)
     timeline.ids = newer
+    store.removed = set(older)
+    billed = len(timeline.billed)
 
-    run(timeline, store, tweet_count=60)
+    walk = run_until_confirmed(timeline, store, tweet_count=65)
 
-    assert timeline.calls == 5  # the head, and the hole four times
+    assert timeline.calls == 4  # the head, the hole twice, and the hole with the five above it, which are free
+    assert (walk.unconfirmed, timeline.billed[billed:]) == (Coverage(), [])
     assert not store.covered.gaps(hole)
 
 
-@pytest.mark.parametrize("empty_answers", range(4))
-def test_up_to_three_empty_answers_in_a_row_hide_nothing_in_a_hole(empty_answers: int) -> None:
-    class Forgetful(Timeline):
-        forgets: range = range(0)
-
-        def ask(self, request: TimelineRequest) -> tuple[list[int], str | None]:
-            ids, token = super().ask(request)
-            return ([], None) if self.calls in self.forgets else (ids, token)
-
+@pytest.mark.parametrize("empty_responses", range(6))
+def test_however_many_responses_in_a_row_are_empty_by_mistake_they_hide_nothing(empty_responses: int) -> None:
     ids = ids_of(200)
     timeline, store, hole = Forgetful(ids), Store(), IdRange(ids[120] + 1, ids[60])
     with_a_hole(timeline, store, hole)
     store.ids -= {each for each in ids if each in hole}
-    timeline.forgets = range(2, 2 + empty_answers)  # the first is the head
+    timeline.forgets = range(2, 2 + empty_responses)  # the first is the head
+
+    for _ in range(4):
+        run(timeline, store, tweet_count=205)
+        store.assert_true_to(timeline)
+        store.now += CONFIRM_AFTER
+
+    assert store.ids == set(ids)
+
+
+def test_stored_tweets_that_never_come_along_show_that_the_timeline_ends_above_them() -> None:
+    class Shorter(Timeline):
+        @property
+        def served(self) -> list[int]:
+            return super().served[:3_000]  # the others of the newest 3,200 are withheld
+
+    old = ids_of(100, newest=NOW - timedelta(days=300))
+    timeline, store = Shorter(old), Store()
+    run(timeline, store)
+    store.now += timedelta(days=1)
+    timeline.ids += ids_of(4_000, newest=NOW, step_s=600)
+    run(timeline, store, tweet_count=4_200)
+    hole = IdRange(old[0] + 1, timeline.served[-1])
+    unreachable: list[Coverage] = []
+    for _ in range(3):
+        store.now += timedelta(days=1)
+        run(timeline, store, tweet_count=4_200)
+        unreachable.append(store.unreachable)
+
+    assert unreachable == [Coverage(), Coverage((hole,)), Coverage((hole,))]
+    assert (store.doubts, store.covered.gaps(hole)) == ({}, (hole,))
+
+
+def test_below_the_end_of_the_reach_no_end_is_believed() -> None:
+    ids = ids_of(200)
+    timeline, store = Timeline(ids[:100]), Store(ids=set(ids[:50] + ids[120:]))
+    store.covered = Coverage((IdRange(ids[150], ids[120] + 1), IdRange(ids[50], ids[0] + 1)))
+    store.unreachable = Coverage((IdRange(ids[120] + 1, ids[100]),))
+
+    run_until_confirmed(timeline, store, tweet_count=205)
+
+    assert Coverage((IdRange(LOWEST_ID, ids[150]),)) - store.unreachable == Coverage()
+
+
+def test_what_the_search_has_filled_above_an_end_may_lack_as_many_retweets_as_the_timeline_reaches() -> None:
+    ids = ids_of(200)
+    timeline, store = Timeline(ids[:100]), Store(ids=set(ids[:90]))
+    store.covered = Coverage((IdRange(ids[20], ids[0] + 1),))
+    store.searched = Coverage((IdRange(ids[89], ids[20]),))
+
+    for _ in range(2):
+        run(timeline, store, tweet_count=CLEARLY_WITHIN_REACH)
+        store.now += timedelta(days=1)
+
+    assert (store.unreachable, store.doubts) == (Coverage((IdRange(LOWEST_ID, ids[99]),)), {})
+
+
+def test_an_empty_head_ends_the_doubts_above_all_that_is_stored() -> None:
+    timeline, store = Timeline(ids_of(20)), Store()
+    run(timeline, store)
+    above = IdRange(timeline.ids[0] + 10, timeline.ids[0] + 1_000)
+    store.doubts = {7: replace(Doubt.begin(DoubtKind.END, above, NOW), id=7)}
 
     run(timeline, store)
 
-    store.assert_true_to(timeline)
-    assert store.ids == set(ids)
+    assert store.doubts == {}
+
+
+def test_polls_request_a_doubt_only_when_it_is_due() -> None:
+    ids = ids_of(100)
+    timeline, store = Timeline(ids), Store(ids=set(ids), covered=Coverage((IdRange(ids[-1], ids[0] + 1),)))
+    doubt = Doubt.begin(DoubtKind.END, IdRange(LOWEST_ID, ids[-1]), NOW - timedelta(days=1))
+    store.doubts = {1: replace(doubt, id=1, next_at=NOW + timedelta(minutes=1))}
+
+    run(timeline, store, tweet_count=105, only_due=True)
+    calls = timeline.calls
+    store.now += timedelta(minutes=1)
+    run(timeline, store, tweet_count=105, only_due=True)
+
+    assert (calls, timeline.calls - calls) == (1, 2)  # the head, then the end too
+    assert store.doubts == {}
+
+
+def test_an_interior_end_says_nothing_of_tweets_that_were_never_asked_for() -> None:
+    timeline, store = Timeline(ids_of(1000)), Store()
+    run(timeline, store, FetchMode(50))
+    store.now += timedelta(days=2)
+    new = ids_of(5, newest=NOW + timedelta(days=1))
+    timeline.ids += new
+
+    walk = run(timeline, store, span=IdRange(timeline.ids[0] + 1, BEYOND_ALL_IDS))
+
+    assert walk.unconfirmed == Coverage((IdRange(timeline.ids[0] + 1, new[-1]),))
+    assert not walk.lacks_much
+
+
+# Items that cannot be read, and tweets of others
+
+
+@pytest.mark.parametrize("odd", [UNREADABLE, FOREIGN])
+def test_the_place_of_an_odd_item_is_left_open_and_the_rest_is_proved(odd: Oddity) -> None:
+    ids = ids_of(100)
+    timeline, store = Timeline(ids, odd={ids[30]: odd}), Store()
+
+    walk = run(timeline, store)
+
+    place = IdRange(ids[31] + 1, ids[29])
+    assert store.covered == Coverage((IdRange(ids[-1], place.lo), IdRange(place.hi, ids[0] + 1)))
+    assert (walk.can_be_confirmed, {each.kind for each in store.open_doubts}) == (True, {odd.kind, DoubtKind.END})
+    assert [each for each in store.open_doubts if each.kind is odd.kind] == [
+        replace(Doubt.begin(odd.kind, place, NOW, items=[odd.raw]), id=1)
+    ]
+
+
+@pytest.mark.parametrize("between_runs", [timedelta(0), CONFIRM_AFTER - timedelta(seconds=1)])
+def test_an_odd_item_that_comes_again_at_once_confirms_nothing(between_runs: timedelta) -> None:
+    ids = ids_of(100)
+    timeline, store = Timeline(ids, odd={ids[30]: UNREADABLE}), Store()
+    run(timeline, store)
+    covered, doubts = store.covered, dict(store.doubts)
+    store.now += between_runs
+
+    run(timeline, store)
+
+    assert (store.covered, store.doubts) == (covered, doubts)
+
+
+def test_an_item_that_comes_back_unreadable_is_recorded_and_its_place_claimed() -> None:
+    ids = ids_of(100)
+    timeline, store = Timeline(ids, odd={ids[30]: UNREADABLE}), Store()
+
+    walk = run_until_confirmed(timeline, store)
+
+    place = IdRange(ids[31] + 1, ids[29])
+    begun = Doubt.begin(DoubtKind.UNREADABLE, place, NOW, items=[UNREADABLE.raw])
+    assert store.covered == Coverage((IdRange(LOWEST_ID, ids[0] + 1),))
+    assert list(store.doubts.values()) == [replace(begun.recorded(place, store.now), id=1)]
+    assert not walk.unconfirmed
+
+
+def test_the_place_of_a_foreign_tweet_that_comes_back_is_claimed_without_a_record() -> None:
+    ids = ids_of(100)
+    timeline, store = Timeline(ids, odd={ids[30]: FOREIGN}), Store()
+
+    run_until_confirmed(timeline, store)
+
+    assert (store.covered, store.doubts) == (Coverage((IdRange(LOWEST_ID, ids[0] + 1),)), {})
+
+
+def test_an_item_that_can_be_read_later_is_stored() -> None:
+    ids = ids_of(100)
+    timeline, store = Timeline(ids, odd={ids[30]: UNREADABLE}), Store()
+    run(timeline, store)
+    timeline.odd = {}
+    store.now += CONFIRM_AFTER
+
+    run(timeline, store)
+
+    assert (store.ids, store.doubts) == (set(ids), {})
+    assert store.covered == Coverage((IdRange(LOWEST_ID, ids[0] + 1),))
+
+
+def test_another_unreadable_item_at_the_place_of_a_first_is_a_new_doubt() -> None:
+    ids = ids_of(40)
+    timeline, store = Timeline(ids, odd={ids[20]: UNREADABLE, ids[21]: UNREADABLE}), Store()
+    run(timeline, store)
+    timeline.odd = {ids[21]: UNREADABLE}
+    store.now += CONFIRM_AFTER
+
+    run(timeline, store)
+
+    place = IdRange(ids[22] + 1, ids[20])
+    assert ids[21] not in store.covered
+    assert [each for each in store.open_doubts if each.kind is DoubtKind.UNREADABLE] == [
+        replace(Doubt.begin(DoubtKind.UNREADABLE, place, store.now, items=[UNREADABLE.raw]), id=3)
+    ]
+
+
+@pytest.mark.parametrize("odd", [UNREADABLE, FOREIGN])
+def test_an_odd_item_at_the_end_of_the_reach_claims_nothing_below_it(odd: Oddity) -> None:
+    timeline, store = Timeline(ids_of(5_000)), Store()
+    lowest = timeline.served[-2]
+    timeline.odd = {timeline.served[-1]: odd}
+
+    run_until_confirmed(timeline, store)
+
+    assert store.covered == Coverage((IdRange(lowest, timeline.ids[0] + 1),))
+    assert (store.unreachable, store.doubts) == (Coverage((IdRange(LOWEST_ID, lowest),)), {})
+
+
+@pytest.mark.parametrize("odd", [UNREADABLE, FOREIGN])
+def test_an_odd_item_at_the_end_of_an_account_is_claimed_with_the_end_when_it_comes_again(odd: Oddity) -> None:
+    ids = ids_of(100)
+    timeline, store = Timeline(ids, odd={ids[-1]: odd}), Store()
+
+    run_until_confirmed(timeline, store)
+
+    assert store.covered == Coverage((IdRange(LOWEST_ID, ids[0] + 1),))
+    assert store.open_doubts == []
+
+
+@given(
+    tweets=COUNTS,
+    seed=SEEDS,
+    mistakes=st.floats(0, 0.6),
+    odd=st.dictionaries(st.integers(0, 399), st.sampled_from([UNREADABLE, FOREIGN]), max_size=5),
+    withheld=st.integers(0, 40),
+    pauses=st.lists(st.sampled_from([0, 30, 120, 3_600, 86_400]), min_size=1, max_size=8),
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_empty_by_mistake_or_odd_no_readable_tweet_is_lost(
+    tweets: int, seed: int, mistakes: float, odd: dict[int, Oddity], withheld: int, pauses: list[int]
+) -> None:
+    class Flaky(Timeline):
+        def ask(self, request: TimelineRequest, now: datetime = NOW) -> tuple[list[Item], str | None]:
+            items, token = super().ask(request, now)
+            return ([], None) if self.random.random() < mistakes else (items, token)
+
+    ids = ids_of(tweets)
+    timeline = Flaky(ids, Random(seed), short_pages=0.2, odd={ids[each]: odd[each] for each in odd if each < tweets})
+    store = Store()
+    for pause in pauses:
+        run(timeline, store, tweet_count=tweets + withheld)
+        store.now += timedelta(seconds=pause)
+
+        recorded = Coverage.of(each.ids for each in store.doubts.values() if not each.is_open)
+        unreadable = [each for each, item in timeline.odd.items() if item is UNREADABLE]
+        store.assert_true_to(timeline)
+        assert all(each in recorded for each in unreadable if each in store.covered)
+
+    mistakes = 0
+    run(timeline, store, tweet_count=tweets + withheld)
+
+    assert store.ids == set(timeline.readable)
 
 
 def test_limit_goes_on_from_what_is_stored() -> None:
@@ -197,7 +633,7 @@ def test_limit_goes_on_from_what_is_stored() -> None:
     run(timeline, store, FetchMode(200))
 
     assert store.ids == set(timeline.ids[:200])
-    assert len(timeline.billed) == 200
+    assert len(timeline.shown) == 200
 
 
 def test_a_wide_gap_under_new_tweets_is_filled_before_limit_is_satisfied() -> None:
@@ -222,20 +658,20 @@ def test_what_another_run_has_stored_meanwhile_is_not_bought_again() -> None:
 
     run(timeline, store, before_call=other_run_stores_the_rest)
 
-    assert len(timeline.billed) - len(set(timeline.billed)) == 50  # the page that was under way
+    assert len(timeline.shown) - len(set(timeline.shown)) == 50  # the page that was under way
     assert store.ids == set(timeline.ids)
 
 
 def test_a_token_that_repeats_ends_the_walk() -> None:
     class Stuck(Timeline):
-        def ask(self, request: TimelineRequest) -> tuple[list[int], str | None]:
-            return super().ask(replace(request, pagination_token=None, max_results=5))[0], "the same as before"
+        def ask(self, request: TimelineRequest, now: datetime = NOW) -> tuple[list[Item], str | None]:
+            return super().ask(replace(request, pagination_token=None, max_results=5), now)[0], "the same as before"
 
     timeline, store = Stuck(ids_of(20)), Store()
 
     walks = [run(timeline, store) for _ in range(3)]
 
-    assert all(walk.goes_round for walk in walks)
+    assert all(walk.stuck for walk in walks)
     assert len(store.ids) == 5
     store.assert_true_to(timeline)
 
@@ -260,10 +696,15 @@ def test_whatever_the_pages_look_like_everything_served_is_stored_and_nothing_bo
     timeline = Timeline(ids_of(tweets), Random(seed), short_pages=short, empty_pages=empty)
     store = Store()
 
-    run(timeline, store, page_size=page_size)
+    while run(timeline, store, page_size=page_size).stuck:
+        pass
 
     assert store.ids == set(timeline.served)
-    assert len(timeline.billed) == len(set(timeline.billed))
+    assert len(timeline.shown) == len(set(timeline.shown))
+    assert (store.doubts, store.covered.gaps(IdRange(LOWEST_ID, max(timeline.ids, default=LOWEST_ID) + 1))) in [
+        ({}, ()),
+        ({}, (IdRange(LOWEST_ID, LOWEST_ID + 1),)),  # of an account without tweets
+    ]
 
 
 @given(tweets=COUNTS, seed=SEEDS, mode=MODES, kills=st.lists(st.integers(0, 12), max_size=8), data=st.data())
@@ -273,21 +714,25 @@ def test_no_tweet_is_lost_however_often_a_walk_is_interrupted_while_new_tweets_a
 ) -> None:
     timeline = Timeline(ids_of(tweets), Random(seed), short_pages=0.3, empty_pages=0.1)
     store = Store()
-    lost_pages = 0
-    for days, kill in enumerate(kills):
+    lost_pages = holes = 0
+    for kill in kills:
+        holes += 1
         at_save = data.draw(st.booleans())
         hooks = {"before_save" if at_save else "before_call": kill_at([kill])}
         with suppress(Interrupted):
-            run(timeline, store, mode, now=NOW + timedelta(days=days), **hooks)
+            run(timeline, store, mode, **hooks)
         lost_pages += at_save
         store.assert_true_to(timeline)
         fresh = data.draw(st.integers(0, 70))
-        timeline.ids += ids_of(fresh, newest=NOW + timedelta(days=days, hours=12), step_s=300)
+        timeline.ids += ids_of(fresh, newest=store.now + timedelta(hours=12), step_s=300)
+        store.now += timedelta(days=1)
 
-    run(timeline, store, FULL, now=NOW + timedelta(days=len(kills) + 1))
+    store.now += timedelta(days=1)
+    run(timeline, store, FULL)
 
     assert store.ids == set(timeline.ids)
-    assert len(timeline.billed) - len(set(timeline.billed)) <= 50 * lost_pages
+    # Pages that were not stored, and the tweet that settles the doubt about a hole.
+    assert len(timeline.billed) - len(set(timeline.billed)) <= 50 * lost_pages + holes
 
 
 @given(tweets=COUNTS, limit=st.integers(1, 300), earlier=st.integers(0, 300), new=st.integers(0, 200), seed=SEEDS)
@@ -325,16 +770,33 @@ def test_two_walks_over_one_account_end_in_the_same_state_as_one(seed: int, turn
     assert (store.ids, store.covered) == (alone.ids, alone.covered)
 
 
-def test_a_span_in_the_middle_of_a_timeline_is_read_and_a_few_tweets_below_it_as_proof() -> None:
+def test_a_span_in_the_middle_of_a_timeline_is_whole_once_a_stored_tweet_comes_from_below_it() -> None:
+    timeline = Timeline(ids_of(3_500))
+    store = Store(ids={timeline.ids[301]})
+    span = IdRange(timeline.ids[300] - 100, timeline.ids[100])
+
+    first = run(timeline, store, span=span)
+    calls, rest = timeline.calls, IdRange(span.lo, timeline.ids[300])
+    store.now += timedelta(days=1)
+    second = run(timeline, store, span=span)
+
+    assert (calls, timeline.calls - calls) == (200 // 50 + 1, 1)  # the span and its end again; the end with the tweet
+    assert (first.unconfirmed, second.unconfirmed) == (Coverage((rest,)), Coverage())
+    assert store.covered == Coverage((span,))
+    assert timeline.shown == timeline.ids[101:302]
+
+
+def test_a_span_that_nothing_is_stored_below_stays_unconfirmed_where_the_timeline_may_end() -> None:
     timeline, store = Timeline(ids_of(3_500)), Store()
     span = IdRange(timeline.ids[300] - 100, timeline.ids[100])
 
-    run(timeline, store, span=span)
+    for _ in range(3):
+        walk = run(timeline, store, span=span)
+        store.now += timedelta(days=1)
 
-    assert store.covered == Coverage((span,))
-    assert store.ids >= {each for each in timeline.ids if each in span}
-    assert sum(each not in span for each in store.ids) == SMALLEST_PAGE
-    assert timeline.calls == 200 // 50 + 1
+        assert walk.unconfirmed == Coverage((IdRange(span.lo, timeline.ids[300]),))
+        assert not walk.can_be_confirmed
+        assert store.ids == set(timeline.ids[101:301])
 
 
 def test_a_span_that_the_timeline_does_not_reach_stays_a_hole() -> None:
@@ -343,7 +805,7 @@ def test_a_span_that_the_timeline_does_not_reach_stays_a_hole() -> None:
 
     walk = run(timeline, store, span=span)
 
-    assert walk.ended_short
+    assert (walk.unconfirmed, walk.can_be_confirmed) == (Coverage((span,)), False)
     assert (store.covered, store.unreachable, store.ids) == (Coverage(), Coverage(), set())
 
 
@@ -353,8 +815,18 @@ def test_a_span_that_the_timeline_reaches_in_part_is_covered_in_part() -> None:
 
     walk = run(timeline, store, span=span)
 
-    assert walk.ended_short
+    assert walk.unconfirmed == Coverage((IdRange(span.lo, timeline.ids[REACH - 1]),))
     assert store.covered == Coverage((IdRange(timeline.ids[REACH - 1], span.hi),))
+
+
+def test_a_span_up_to_an_instant_that_x_has_not_settled_ends_where_it_has() -> None:
+    timeline, store = Timeline(ids_of(100)), Store()
+    settled_below = id_at(NOW - SETTLE)
+
+    walk = run(timeline, store, span=IdRange(timeline.ids[49], settled_below + 1_000))
+
+    assert (timeline.calls, walk.ceiling) == (1, settled_below)
+    assert store.covered == Coverage((IdRange(timeline.ids[49], settled_below),))
 
 
 def test_what_the_archive_search_has_filled_is_not_read_again() -> None:
@@ -364,7 +836,7 @@ def test_what_the_archive_search_has_filled_is_not_read_again() -> None:
 
     run(timeline, store)
 
-    assert [each for each in timeline.billed if each in store.searched] == []
+    assert [each for each in timeline.shown if each in store.searched] == []
     assert store.covered | store.searched == Coverage((IdRange(LOWEST_ID, timeline.ids[0] + 1),))
 
 
@@ -377,7 +849,7 @@ def test_what_the_archive_search_has_filled_is_not_read_again() -> None:
     seed=SEEDS,
     data=st.data(),
 )
-def test_a_span_is_whole_or_said_not_to_be_and_never_claimed_where_the_timeline_ends(
+def test_a_span_is_whole_or_left_unconfirmed_and_never_claimed_where_the_timeline_ends(
     tweets: int, bounds: list[int], kills: list[int], stored: list[int], seed: int, data: st.DataObject
 ) -> None:
     places = ids_of(4_101)
@@ -387,15 +859,18 @@ def test_a_span_is_whole_or_said_not_to_be_and_never_claimed_where_the_timeline_
     for kill in kills:
         with suppress(Interrupted):
             run(timeline, store, span=span, **{data.draw(HOOKS): kill_at([kill])})
-    walk = run(timeline, store, span=span)
+    for _ in range(3):
+        walk = run(timeline, store, span=span)
+        store.now += timedelta(days=1)
 
-    assert {each for each in timeline.ids if each in store.covered} <= store.ids
-    assert {each for each in timeline.served if each in span} <= store.ids
-    assert not any(each in store.unreachable for each in timeline.served)
-    if tweets < CLEARLY_WITHIN_REACH or any(each < span.lo for each in timeline.served):
+        assert {each for each in timeline.ids if each in store.covered} <= store.ids
+        assert {each for each in timeline.served if each in span} <= store.ids
+        assert not any(each in store.unreachable for each in timeline.served)
+        assert Coverage(store.covered.gaps(span)) - (walk.unconfirmed | store.unreachable) == Coverage()
+
+    has_witness = any(each in store.ids for each in timeline.served if each < span.lo)
+    if has_witness or (store.ids and tweets < CLEARLY_WITHIN_REACH):
         assert store.covered.gaps(span) == ()
-    else:
-        assert walk.ended_short or store.unreachable
 
 
 @given(wanted=st.integers(1, 1000), page_size=st.integers(10, 100))
@@ -432,3 +907,37 @@ def test_batches_end_at_about_the_same_time() -> None:
 )
 def test_pages_are_expected_by_mode_and_count(mode: FetchMode, tweet_count: int | None, pages: int) -> None:
     assert expected_pages(mode, tweet_count, page_size=50) == pages
+
+
+COVERED = Coverage((IdRange(100, 200), IdRange(300, 400)))
+
+
+@pytest.mark.parametrize(
+    ("watched_from", "doubts", "floor"),
+    [
+        (None, [], 400),
+        (250, [], 200),
+        (150, [], 200),
+        (350, [], 400),
+        (50, [], 50),
+        (None, [Doubt.begin(DoubtKind.END, IdRange(200, 300), NOW)], 200),
+        (None, [Doubt.begin(DoubtKind.END, IdRange(LOWEST_ID, 100), NOW)], 400),
+        (None, [Doubt.begin(DoubtKind.UNREADABLE, IdRange(150, 160), NOW).recorded(IdRange(150, 160), NOW)], 400),
+        (250, [Doubt.begin(DoubtKind.END, IdRange(150, 160), NOW)], 200),
+    ],
+)
+def test_new_tweets_begin_above_what_was_stored_before_and_where_an_end_between_is_in_doubt(
+    watched_from: int | None, doubts: list[Doubt], floor: int
+) -> None:
+    assert floor_of_new(COVERED, watched_from, doubts) == floor
+
+
+def test_nothing_shows_what_is_new_of_an_account_of_which_nothing_is_stored() -> None:
+    assert floor_of_new(Coverage(), None) is None
+
+
+def test_a_response_that_was_not_requested_cannot_be_judged() -> None:
+    walk = Walk(FULL, 50, None)
+
+    with pytest.raises(ValueError, match="after the request"):
+        walk.judge(Store().state(), items=[], next_token=None, answered_at=NOW, settled_below=id_at(NOW))

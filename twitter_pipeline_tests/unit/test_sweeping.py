@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twitter_pipeline.coverage import id_at
-from twitter_pipeline.planning import TimelineRequest
+from twitter_pipeline.coverage import Coverage, IdRange, id_at
+from twitter_pipeline.planning import PageVerdict, TimelineRequest
 from twitter_pipeline.sweeping import DaySweep, begin_of, is_free
+from twitter_pipeline.walks.chain import IDLE_PAGES
 from twitter_pipeline.x_api.parsing import Tweet, read_tweets_page
-from twitter_pipeline_tests.unit.timeline_model import Random, Timeline
+from twitter_pipeline_tests.unit.timeline_model import Random, Timeline, ids_among
 
 DAY = date(2026, 11, 1)
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -43,14 +44,14 @@ def walk(timeline: Timeline, stored: Sequence[int], *, page_size: int = 10) -> D
         request = swept.next_request()
         if request is None:
             return swept
-        ids, token = timeline.ask(request)
-        swept.judge(tweets(ids), next_token=token, settled_below=SETTLED)
+        items, token = timeline.ask(request)
+        swept.judge(tweets(ids_among(items)), items=items, next_token=token, settled_below=SETTLED)
     raise AssertionError("the sweep does not end")
 
 
 def answer(swept: DaySweep, ids: Sequence[int], *, page: str | None = None) -> TimelineRequest | None:
     """Give one answer and return what is asked next."""
-    swept.judge(tweets(ids), next_token=page, settled_below=SETTLED)
+    swept.judge(tweets(ids), items=ids, next_token=page, settled_below=SETTLED)
     return swept.next_request()
 
 
@@ -76,7 +77,7 @@ def test_the_day_is_read_from_its_begin_to_the_top_and_nothing_of_the_day_before
     assert timeline.billed == today
     assert timeline.calls == 3
     assert swept.missing() == []
-    assert not swept.tells_nothing
+    assert not swept.shows_nothing
 
 
 def test_a_day_of_which_nothing_was_stored_leaves_no_doubt() -> None:
@@ -84,7 +85,7 @@ def test_a_day_of_which_nothing_was_stored_leaves_no_doubt() -> None:
     swept.next_request()
 
     assert answer(swept, []) is None
-    assert not swept.tells_nothing
+    assert not swept.shows_nothing
 
 
 def test_what_is_gone_is_missing_whether_new_old_or_between() -> None:
@@ -103,7 +104,8 @@ def test_what_was_too_fresh_for_the_answer_is_not_missing() -> None:
     today = ids_of_day(5)
     swept = sweep(today)
     swept.next_request()
-    swept.judge(tweets([today[0], today[2], *today[3:]]), next_token=None, settled_below=today[1])
+    shown = [today[0], *today[2:]]
+    swept.judge(tweets(shown), items=shown, next_token=None, settled_below=today[1])
 
     assert swept.missing() == []
 
@@ -114,7 +116,7 @@ def test_an_empty_answer_says_nothing_and_is_not_asked_for_again() -> None:
 
     assert answer(swept, []) is None
     assert swept.missing() == []
-    assert swept.tells_nothing
+    assert swept.shows_nothing
 
 
 def test_an_answer_without_a_tweet_that_was_stored_says_nothing() -> None:
@@ -135,7 +137,7 @@ def test_before_the_walk_has_ended_nothing_is_missing() -> None:
     assert swept.missing() == sorted({*today[1:5], *today[6:9], today[10]})
 
 
-def test_a_walk_that_goes_round_says_nothing() -> None:
+def test_a_walk_that_repeats_its_page_token_says_nothing() -> None:
     today = ids_of_day(20)
     swept = sweep(today)
     swept.next_request()
@@ -164,7 +166,7 @@ def test_an_earlier_version_of_an_edited_tweet_is_not_missing() -> None:
     swept = sweep(today)
     swept.next_request()
     shown = [each for each in today if each != original]
-    swept.judge(tweets(shown, {edited: [original, edited]}), next_token=None, settled_below=SETTLED)
+    swept.judge(tweets(shown, {edited: [original, edited]}), items=shown, next_token=None, settled_below=SETTLED)
 
     assert swept.missing() == []
 
@@ -174,6 +176,51 @@ def test_below_the_newest_3200_tweets_nothing_is_missing() -> None:
     swept = walk(Timeline(today), today, page_size=100)
 
     assert swept.missing() == []
+
+
+def test_a_page_claims_down_to_its_last_tweet_and_nothing_below() -> None:
+    today = ids_of_day(20)
+    swept = sweep(today)
+    swept.next_request()
+
+    assert swept.judge(tweets(today[:5]), items=today[:5], next_token="more", settled_below=SETTLED) == PageVerdict(  # noqa: S106
+        proved=Coverage((IdRange(today[4], today[0] + 1),))
+    )
+    assert swept.judge(tweets(today[5:9]), items=today[5:9], next_token=None, settled_below=SETTLED) == PageVerdict(
+        proved=Coverage((IdRange(today[8], today[4]),))
+    )
+
+
+def test_an_empty_answer_and_what_is_too_fresh_claim_nothing() -> None:
+    today = ids_of_day(5)
+    empty, fresh = sweep(today), sweep(today)
+    empty.next_request()
+    fresh.next_request()
+
+    assert empty.judge((), items=[], next_token=None, settled_below=SETTLED) == PageVerdict()
+    assert fresh.judge(tweets(today), items=today, next_token=None, settled_below=today[-1]) == PageVerdict()
+
+
+def test_a_tweet_that_comes_late_opens_the_claim_again_and_closes_it_with_its_own_page() -> None:
+    today = ids_of_day(20)
+    swept = sweep(today)
+    swept.next_request()
+    first, second = [today[0], today[2]], [today[1], *today[3:6]]
+    swept.judge(tweets(first), items=first, next_token="more", settled_below=SETTLED)  # noqa: S106
+
+    assert swept.judge(tweets(second), items=second, next_token=None, settled_below=SETTLED) == PageVerdict(
+        proved=Coverage((IdRange(today[5], today[1] + 1),)), retracted=IdRange(today[2], today[1] + 1)
+    )
+
+
+def test_pages_without_a_new_tweet_end_the_sweep() -> None:
+    swept = sweep(ids_of_day(20))
+
+    for turn in range(IDLE_PAGES):
+        assert swept.next_request() is not None
+        answer(swept, [], page=f"token {turn}")
+
+    assert (swept.next_request(), swept.shows_nothing) == (None, True)
 
 
 @given(

@@ -42,7 +42,8 @@ HEADERS = {
     "x-transaction-id": "abc123",
 }
 LIMITS = RateLimits(window=RateLimitWindow(limit=10_000, remaining=9_998, reset_epoch=1_795_349_700))
-EMPTY_PAGE = TweetsPage(tweets=(), users=(), next_token=None, problems=(), result_count=0)
+EMPTY = b'{"meta":{"result_count":0}}'
+EMPTY_PAGE = TweetsPage(tweets=(), users=(), next_token=None, problems=(), result_count=0, items=())
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -55,7 +56,7 @@ def fetch(client: XApiClient) -> Answer[TweetsPage]:
     return client.fetch_user_tweets(123, bearer_token=TOKEN, max_results=50)
 
 
-def answering(body: bytes = b'{"meta":{"result_count":0}}', *, status: int = 200, **headers: str) -> Handler:
+def answering(body: bytes = EMPTY, *, status: int = 200, **headers: str) -> Handler:
     return lambda request: httpx.Response(status, headers=HEADERS | headers, content=body)
 
 
@@ -72,7 +73,7 @@ def request_of(call: Callable[[XApiClient], Any]) -> httpx.Request:
 
     def handler(request: httpx.Request) -> httpx.Response:
         requests.append(request)
-        return httpx.Response(200, content=b"{}")
+        return httpx.Response(200, content=EMPTY)
 
     with client_of(handler) as client:
         call(client)
@@ -257,6 +258,24 @@ def test_a_200_that_cannot_be_read_has_still_used_up_a_call(body: bytes) -> None
 
     assert (error.status, error.rate_limits, error.transaction_id) == (200, LIMITS, "abc123")
     assert str(error).startswith("GET /2/users/:id/tweets for user 123 got an answer that cannot be read: the body of ")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        fetch,
+        lambda client: client.search_recent("from:a", bearer_token=TOKEN, max_results=10),
+        lambda client: client.search_all(
+            "from:a", bearer_token=TOKEN, max_results=10, start_time=datetime(2020, 1, 1, tzinfo=UTC)
+        ),
+    ],
+)
+@pytest.mark.parametrize("body", [b"{}", b'{"title":"Service Unavailable","detail":"Try again","status":503}'])
+def test_a_200_of_a_timeline_or_search_that_is_no_page_cannot_be_read(
+    call: Callable[[XApiClient], Any], body: bytes
+) -> None:
+    with client_of(answering(body)) as client, pytest.raises(UnreadableAnswer, match="got an answer that cannot be"):
+        call(client)
 
 
 def test_a_body_that_is_not_the_gzip_it_claims_to_be_cannot_be_read() -> None:
@@ -555,7 +574,7 @@ def test_a_proxy_named_in_the_environment_is_used_and_does_not_see_the_token(mon
 def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(connection: socket.socket) -> None:
         read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(EMPTY), EMPTY))
 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with serving(answer) as url, XApiClient(url) as client:
@@ -583,7 +602,7 @@ def test_a_call_waits_no_longer_for_a_connection_than_for_its_answer() -> None:
 def test_a_connection_that_the_server_closed_is_made_again() -> None:
     def answer_once(connection: socket.socket) -> None:
         read_request(connection)
-        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(EMPTY), EMPTY))
 
     with serving(answer_once) as url, XApiClient(url, max_connections=1) as client:
         values = []
@@ -613,7 +632,7 @@ def test_threads_share_the_connections_and_each_gets_its_own_answer() -> None:
         connections += 1
         while True:
             user_id = read_request(connection).split(b"/")[3].decode()
-            body = gzip.compress(json.dumps({"data": [{"id": user_id}]}).encode())
+            body = gzip.compress(json.dumps({"data": [{"id": user_id}], "meta": {"result_count": 1}}).encode())
             head = f"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
 

@@ -1,7 +1,8 @@
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -14,11 +15,14 @@ from twitter_pipeline.x_api.parsing import (
     TweetsPage,
     User,
     UsersAnswer,
+    read_search_page,
     read_timeline_page,
     read_tweets_page,
     read_users,
 )
 from twitter_pipeline.x_api.problems import Problem, availability_of
+
+PageReader: TypeAlias = Callable[[bytes], TweetsPage]
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 PAGE = (PAYLOADS / "x_api_tweets_page.json").read_bytes()
@@ -165,41 +169,107 @@ def test_the_kind_is_the_first_that_applies_of_retweet_reply_quote(
 
 
 def test_an_empty_timeline_is_an_empty_page() -> None:
-    assert read_tweets_page(b'{"meta":{"result_count":0}}') == TweetsPage((), (), None, (), 0)
+    assert read_timeline_page(b'{"meta":{"result_count":0}}') == TweetsPage((), (), None, (), 0, ())
 
 
-def test_an_answer_of_problems_alone_is_an_empty_page_with_problems() -> None:
+def test_a_look_up_that_is_answered_with_problems_alone_finds_no_tweets() -> None:
     page = read_tweets_page(b'{"errors":[{"title":"Not Found Error","resource_type":"user","parameter":"id"}]}')
 
     assert page == TweetsPage(
-        (), (), None, (Problem(title="Not Found Error", resource_type="user", parameter="id"),), 0
+        (), (), None, (Problem(title="Not Found Error", resource_type="user", parameter="id"),), 0, ()
     )
 
 
+PAGE_READERS = pytest.mark.parametrize("read", [read_timeline_page, read_search_page])
+
+
+@PAGE_READERS
 @pytest.mark.parametrize(
     "body",
     [
         b'{"errors":[{"title":"operational-disconnect","detail":"Something is wrong upstream."}]}',
         b'{"meta":{"result_count":0},"errors":[{"title":"Internal Error"}]}',
-        b'{"data":[{"text":"without an id"}]}',
+        b'{"title":"Service Unavailable","detail":"Try again","status":503}',
+        b'{"title":"Service Unavailable","detail":"Try again","meta":{"result_count":0}}',
+        b'{"status":503,"meta":{"result_count":0,"next_token":"a"}}',
+        b'{"data":"none","meta":{"result_count":0}}',
     ],
 )
-def test_a_timeline_of_problems_that_do_not_concern_the_account_is_no_empty_timeline(body: bytes) -> None:
+def test_a_page_of_nothing_but_a_problem_is_a_fault_and_no_empty_page(read: PageReader, body: bytes) -> None:
     with pytest.raises(UnreadableAnswer, match="nothing but the problem"):
-        read_timeline_page(body)
+        read(body)
 
 
+@PAGE_READERS
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"data":[]}',
+        b'{"meta":{}}',
+        b'{"meta":null}',
+        b'{"meta":"none"}',
+        b'{"meta":{"result_count":null}}',
+        b'{"meta":{"result_count":"some"}}',
+        b'{"data":[{"id":"5"}]}',
+        b'{"data":[{"text":"without an id"}]}',
+        b'{"data":[{"id":"5"}],"errors":[{"title":"Internal Error"}]}',
+    ],
+)
+def test_a_last_page_that_does_not_state_how_much_it_holds_is_a_fault(read: PageReader, body: bytes) -> None:
+    with pytest.raises(UnreadableAnswer, match="does not state how many tweets"):
+        read(body)
+
+
+@PAGE_READERS
+@pytest.mark.parametrize(
+    ("body", "held"),
+    [
+        (b'{"meta":{"result_count":3,"next_token":"a"},"data":[{"id":"5"},{"text":"without an id"}]}', 2),
+        (b'{"meta":{"result_count":3}}', 0),
+    ],
+)
+def test_a_page_that_holds_fewer_tweets_than_it_states_is_a_fault(read: PageReader, body: bytes, held: int) -> None:
+    with pytest.raises(UnreadableAnswer, match=f"it states 3 tweets and holds {held}"):
+        read(body)
+
+
+@PAGE_READERS
 @pytest.mark.parametrize(
     "body",
     [
         b'{"meta":{"result_count":0}}',
         b'{"meta":{"result_count":0,"next_token":"a"},"errors":[{"title":"Internal Error"}]}',
-        b'{"data":[{"id":"5"}],"errors":[{"title":"Internal Error"}]}',
-        b'{"errors":[{"title":"Not Found Error","resource_type":"user","type":"x/resource-not-found"}]}',
+        b'{"meta":{"next_token":"a"}}',
+        b'{"data":[{"id":"5"}],"meta":{"next_token":"a"}}',
+        b'{"data":[{"id":"5"}],"meta":{"result_count":1},"errors":[{"title":"Internal Error"}]}',
+        b'{"data":[{"text":"without an id"}],"meta":{"result_count":1}}',
+        b'{"data":[{"id":"5"}],"meta":{"result_count":1},"title":"Odd","detail":"But with a tweet","status":200}',
     ],
 )
-def test_a_timeline_that_goes_on_or_says_why_it_is_empty_is_a_page(body: bytes) -> None:
+def test_a_page_that_goes_on_or_states_what_it_holds_is_a_page(read: PageReader, body: bytes) -> None:
+    assert read(body) == read_tweets_page(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"errors":[{"title":"Not Found Error","resource_type":"user","type":"x/resource-not-found"}]}',
+        b'{"meta":{"result_count":0},"errors":[{"title":"Not Found Error","resource_type":"user",'
+        b'"type":"x/resource-not-found"}]}',
+    ],
+)
+def test_a_timeline_may_have_a_problem_of_its_account_instead_of_tweets_but_a_search_may_not(body: bytes) -> None:
     assert read_timeline_page(body) == read_tweets_page(body)
+    with pytest.raises(UnreadableAnswer, match="nothing but the problem"):
+        read_search_page(body)
+
+
+def test_the_items_of_a_page_are_its_objects_in_order_and_what_cannot_be_read_as_it_came() -> None:
+    page = page_of({"id": "6"}, {"text": "without an id"}, {"id": "4"}, 7, {"id": "6"}, None)
+
+    assert page.items == (6, '{"text":"without an id"}', 4, "7", 6, "null")
+    assert [tweet.id for tweet in page.tweets] == [6, 4]
 
 
 def test_a_look_up_of_problems_that_name_no_user_is_no_answer() -> None:

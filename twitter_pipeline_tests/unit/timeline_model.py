@@ -1,16 +1,19 @@
 """A timeline as the API serves it, and a store, both as plain sets: what the planning properties run against."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, EVERYTHING, REACH, Coverage, IdRange, id_at
-from twitter_pipeline.planning import AccountState, TimelineRequest, Walk
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, EVERYTHING, Coverage, IdRange, id_at
+from twitter_pipeline.planning import CONFIRM_AFTER, AccountState, PageVerdict, StoredTweet, TimelineRequest, Walk
 from twitter_pipeline.request import FULL, FetchMode
+from twitter_pipeline.walks.doubts import Doubt
+from twitter_pipeline.walks.evidence import REACH, Item, Oddity
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SETTLE = timedelta(seconds=30)
+LONG_AGO = NOW - timedelta(days=100)
 
 
 def ids_of(count: int, *, newest: datetime = NOW - timedelta(days=1), step_s: int = 3600) -> list[int]:
@@ -20,20 +23,31 @@ def ids_of(count: int, *, newest: datetime = NOW - timedelta(days=1), step_s: in
 
 @dataclass
 class Timeline:
-    """An account's tweets and how the API pages through the newest 3,200 of them."""
+    """An account's tweets and how the API pages through the newest 3,200 of them.
+
+    `odd` are ids in whose place something else is shown. `shown` lists every tweet as often as it was on a page,
+    `billed` what is paid for: each tweet once a UTC day.
+    """
 
     ids: list[int]
     random: Random = field(default_factory=lambda: Random(0))
     short_pages: float = 0.0
     empty_pages: float = 0.0
+    odd: dict[int, Oddity] = field(default_factory=dict)
     calls: int = 0
+    shown: list[int] = field(default_factory=list)
     billed: list[int] = field(default_factory=list)
+    _billed_on: set[tuple[date, int]] = field(default_factory=set)
 
     @property
     def served(self) -> list[int]:
         return sorted(self.ids, reverse=True)[:REACH]
 
-    def ask(self, request: TimelineRequest) -> tuple[list[int], str | None]:
+    @property
+    def readable(self) -> list[int]:
+        return [each for each in self.served if each not in self.odd]
+
+    def ask(self, request: TimelineRequest, now: datetime = NOW) -> tuple[list[Item], str | None]:
         self.calls += 1
         lo = request.since_id or 0
         hi = request.until_id or 2**63
@@ -47,8 +61,14 @@ class Timeline:
         if self.random.random() < self.short_pages:
             size = self.random.randint(1, size)
         page = matching[:size]
-        self.billed.extend(page)
-        return page, (f"{page[-1]}.{self.calls}" if len(matching) > len(page) else None)
+        for each in page:
+            if each not in self.odd:
+                self.shown.append(each)
+                if (now.date(), each) not in self._billed_on:
+                    self._billed_on.add((now.date(), each))
+                    self.billed.append(each)
+        items: list[Item] = [self.odd.get(each, each) for each in page]
+        return items, (f"{page[-1]}.{self.calls}" if len(matching) > len(page) else None)
 
 
 class Interrupted(Exception):
@@ -57,25 +77,64 @@ class Interrupted(Exception):
 
 @dataclass
 class Store:
-    """What is stored of one account."""
+    """What is stored of one account, and the clock that its runs read.
+
+    What was stored by no call of a run was read long ago.
+    """
 
     ids: set[int] = field(default_factory=set)
     covered: Coverage = field(default_factory=Coverage)
     unreachable: Coverage = field(default_factory=Coverage)
     searched: Coverage = field(default_factory=Coverage)
+    doubts: dict[int, Doubt] = field(default_factory=dict)
+    removed: set[int] = field(default_factory=set)
+    now: datetime = NOW
+    _read_at: dict[int, datetime] = field(default_factory=dict)
+    _doubts_begun: int = 0
+
+    @property
+    def open_doubts(self) -> list[Doubt]:
+        return [each for each in self.doubts.values() if each.is_open]
 
     def state(self) -> AccountState:
         return AccountState(
             self.covered,
             self.unreachable,
-            lambda lo: sum(1 for each in self.ids if each >= lo),
-            lambda hi: min(sorted((each for each in self.ids if each < hi), reverse=True)[:5], default=None),
-            self.searched,
+            count_from=lambda lo: sum(each >= lo for each in self.ids),
+            count_below=lambda hi: sum(each < hi for each in self.ids - self.removed),
+            stored_among=lambda ids: self.ids & set(ids),
+            below=lambda hi: self._stored(each for each in sorted(self.ids, reverse=True) if each < hi),
+            above=lambda lo: self._stored(each for each in sorted(self.ids) if each >= lo),
+            searched=self.searched,
+            doubts=tuple(self.doubts.values()),
         )
+
+    def _stored(self, ids: Iterable[int]) -> list[StoredTweet]:
+        kept = [each for each in ids if each not in self.removed]
+        return [StoredTweet(each, self._read_at.get(each, LONG_AGO)) for each in kept[:5]]
+
+    def save(self, ids: Collection[int], verdict: PageVerdict) -> None:
+        """Store a page and what it proves, as the database does in one transaction."""
+        self.ids |= set(ids)
+        self._read_at |= dict.fromkeys(ids, self.now)
+        if verdict.retracted is not None:
+            self.covered -= Coverage((verdict.retracted,))
+        self.covered |= verdict.proved
+        self.unreachable = (self.unreachable | verdict.unreachable) - self.covered
+        noted = {each.id for each in verdict.noted}
+        settled = {each.id for each in self.open_doubts if not Coverage((each.ids,)) - self.covered}
+        for gone in (settled | set(verdict.ended)) - noted:
+            self.doubts.pop(gone or 0, None)
+        for doubt in verdict.noted:
+            if doubt.id is None:
+                self._doubts_begun += 1
+                self.doubts[self._doubts_begun] = replace(doubt, id=self._doubts_begun)
+            else:
+                self.doubts[doubt.id] = doubt
 
     def assert_true_to(self, timeline: Timeline) -> None:
         """Everything the API serves inside what is called covered is stored."""
-        assert {each for each in timeline.served if each in self.covered} <= self.ids
+        assert {each for each in timeline.readable if each in self.covered} <= self.ids
 
 
 def run(
@@ -87,25 +146,52 @@ def run(
     tweet_count: int | None = None,
     counted_below: int = BEYOND_ALL_IDS,
     span: IdRange = EVERYTHING,
-    now: datetime = NOW,
+    only_due: bool = False,
+    asks_head: bool = True,
     before_call: Callable[[int], None] = lambda _: None,
     before_save: Callable[[int], None] = lambda _: None,
 ) -> Walk:
-    count = len(timeline.ids) if tweet_count is None else tweet_count
-    walk = Walk(mode, page_size, count, counted_below, floor=span.lo, ceiling=span.hi)
+    """Walk down a timeline until nothing more is to be requested. X's count is that of the timeline unless given."""
+    walk = Walk(
+        mode,
+        page_size,
+        len(timeline.ids) if tweet_count is None else tweet_count,
+        counted_below,
+        floor=span.lo,
+        ceiling=span.hi,
+        only_due=only_due,
+        asks_head=asks_head,
+    )
     for turn in range(20_000):
         state = store.state()
-        request = walk.next_request(state)
+        request = walk.next_request(state, store.now)
         if request is None:
             return walk
         before_call(turn)
-        ids, token = timeline.ask(request)
-        verdict = walk.judge(state, ids=ids, next_token=token, settled_below=id_at(now - SETTLE))
+        items, token = timeline.ask(request, store.now)
+        verdict = walk.judge(
+            state,
+            items=items,
+            next_token=token,
+            answered_at=store.now,
+            settled_below=id_at(store.now - SETTLE),
+        )
         before_save(turn)
-        store.ids |= set(ids)
-        store.covered |= verdict.proved
-        store.unreachable |= verdict.unreachable
+        store.save(ids_among(items), verdict)
     raise AssertionError("the walk does not end")
+
+
+def run_until_confirmed(timeline: Timeline, store: Store, mode: FetchMode = FULL, **options: object) -> Walk:
+    """Run, and once more when what it left open can be confirmed, as a fetch run does before it finishes."""
+    walk = run(timeline, store, mode, **options)  # type: ignore[arg-type]
+    if walk.can_be_confirmed:
+        store.now += CONFIRM_AFTER
+        walk = run(timeline, store, mode, asks_head=False, **options)  # type: ignore[arg-type]
+    return walk
+
+
+def ids_among(items: Sequence[Item]) -> list[int]:
+    return [each for each in items if isinstance(each, int)]
 
 
 def kill_at(turns: Iterable[int]) -> Callable[[int], None]:
