@@ -12,18 +12,19 @@ from typing import Final, TypeVar
 from twitter_pipeline.accounts import Account
 from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
-from twitter_pipeline.coverage import id_at
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, id_at
 from twitter_pipeline.errors import ApiError, NoTokenAvailable
 from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.stream import save_streamed
+from twitter_pipeline.store.timelines import count_each_below
 from twitter_pipeline.store.users import load_last_seen, load_timelines_read, load_with_holes, note_polled, save_users
 from twitter_pipeline.store.watch import load_outlook, load_refused
 from twitter_pipeline.store.windows import load_windows
 from twitter_pipeline.stream_rules import pack, value_of
 from twitter_pipeline.x_api.client import IDS_PER_CALL
 from twitter_pipeline.x_api.endpoints import Endpoint
-from twitter_pipeline.x_api.parsing import Tweet, TweetsPage
+from twitter_pipeline.x_api.parsing import Tweet, TweetsPage, User
 
 logger = logging.getLogger(__name__)
 
@@ -161,16 +162,28 @@ class Detector:
         )
 
     def _quiet_by_users(self, accounts: Sequence[Account]) -> set[int]:
-        """Look accounts up by id, 100 a call, and compare X's `most_recent_tweet_id` with what is stored.
+        """Look accounts up by id, 100 a call, and compare the newest tweet that X reports with what is stored.
 
-        X bills each user once a UTC day (docs.x.com, pricing). What was not answered, because a look-up failed or X
-        does not show the account any more, may have news: the timeline tells. NoTokenAvailable is raised.
+        Where a profile does not report it, as in X's newest specification, nothing is new if X counts as many tweets as
+        are stored. X bills each user once a UTC day (docs.x.com, pricing). What was not answered, because a look-up
+        failed or X does not show the account any more, may have new tweets: the timeline decides. NoTokenAvailable is
+        raised.
         """
         seen = load_last_seen(self._database, [account.user_id for account in accounts])
-        newest: dict[int, int | None] = {}
-        for found in self._side_by_side(self._newest_ids, chunks(accounts, IDS_PER_CALL)):
-            newest |= found
-        quiet = {user_id for user_id, newest_id in newest.items() if (newest_id or 0) <= seen.get(user_id, 0)}
+        found: dict[int, User] = {}
+        for users in self._side_by_side(self._look_up, chunks(accounts, IDS_PER_CALL)):
+            found |= users
+        silent = [user_id for user_id, user in found.items() if user.most_recent_tweet_id is None]
+        stored = count_each_below(self._database, dict.fromkeys(silent, BEYOND_ALL_IDS)) if silent else {}
+        quiet = {
+            user_id
+            for user_id, user in found.items()
+            if (
+                user.tweet_count == stored[user_id]
+                if user.most_recent_tweet_id is None
+                else user.most_recent_tweet_id <= seen.get(user_id, 0)
+            )
+        }
         note_polled(self._database, list(quiet), at=datetime.now(UTC))
         return quiet
 
@@ -210,8 +223,8 @@ class Detector:
                     self._stop.set()
                 raise
 
-    def _newest_ids(self, accounts: Sequence[Account]) -> dict[int, int | None]:
-        """Look up at most 100 accounts; return the newest tweet's id, if any, of those that X shows."""
+    def _look_up(self, accounts: Sequence[Account]) -> dict[int, User]:
+        """Look up at most 100 accounts; return the profiles of those whose tweets X shows."""
         now = datetime.now(UTC)
         # X bills a user once a UTC day, as it does a post.
         read_today = [each.user_id for each in accounts if each.counted_at and each.counted_at.date() == now.date()]
@@ -222,7 +235,7 @@ class Detector:
         except ApiError:
             return {}
         save_users(self._database, reply.value.users, read_at=now)
-        return {user.id: user.most_recent_tweet_id for user in reply.value.users if not user.protected}
+        return {user.id: user for user in reply.value.users if not user.protected}
 
     def _search(self, accounts: Sequence[Account], *, seen: Mapping[int, int], since_id: int) -> set[int]:
         """Search for tweets of these accounts, and return the ids of those that have written nothing new."""

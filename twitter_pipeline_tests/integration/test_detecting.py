@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from twitter_pipeline.detection import current_detection
@@ -232,3 +234,32 @@ def test_without_a_token_for_the_timelines_either_the_run_fails(make_watch: Make
 
     with watch.session() as session, pytest.raises(NoTokenAvailable, match="No token can call /2/users/:id/tweets"):
         session.fetch_all()
+
+
+def test_where_profiles_do_not_report_the_newest_tweet_their_count_decides(
+    make_watch: MakeWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = make_watch(3, Detection.USERS)
+    requests = [FetchRequest(name) for name in watch.names]
+    with FetchSession(
+        replace(watch.settings, watch_detection=Detection.TIMELINE), watch.database, requests=requests
+    ) as session:
+        session.fetch_all()
+    handle = watch.sandbox.api.handle
+
+    def without_the_newest_tweet(method: str, path: str, *rest: Any) -> Any:
+        response = handle(method, path, *rest)
+        if path == USERS:
+            body = orjson.loads(response.body)
+            for user in body["data"]:
+                user.pop("most_recent_tweet_id", None)
+            object.__setattr__(response, "body", orjson.dumps(body))
+        return response
+
+    monkeypatch.setattr(watch.sandbox.api, "handle", without_the_newest_tweet)
+    quiet = watch.poll()
+    watch.sandbox.world.post("account_001", text="news", at=time.time() - 60)
+    one_with_news = watch.poll()
+
+    assert (quiet, one_with_news) == ({USERS: 1}, {USERS: 1, USER_TWEETS: 2})
+    assert watch.database.execute("SELECT count(*) FROM tweets WHERE text = 'news'") == [(1,)]
