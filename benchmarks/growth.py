@@ -17,7 +17,8 @@ from benchmarks.place import Place, Sandbox, connected
 from benchmarks.printing import Sheet
 from benchmarks.sizes import ARCHIVE_YEARS, TWEETS_AN_ACCOUNT, WATCHED, fill
 from twitter_pipeline.budgets import Budgets
-from twitter_pipeline.coverage import IdRange, PageVerdict, id_at
+from twitter_pipeline.coverage import Coverage, IdRange, id_at
+from twitter_pipeline.planning import PageVerdict
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.settings import PROJECT_DIR, Settings
 from twitter_pipeline.store.database import Database
@@ -190,7 +191,7 @@ def _pipeline(filled: Filled) -> dict[str, Work]:
     def plan() -> None:
         state = store.load_state()
         state.count_from(middle)
-        state.witness_below(middle)
+        state.below(middle)
         store.count()
 
     return {
@@ -265,7 +266,7 @@ def _page(user_id: int, at: datetime, number: int) -> PageToSave:
     tweets: Sequence[Tweet] = read_tweets_page(orjson.dumps({"data": [_body(each, user_id) for each in ids]})).tweets
     return PageToSave(
         tweets=tweets,
-        verdict=PageVerdict(IdRange(ids[-1], ids[0] + 1)),
+        verdict=PageVerdict(Coverage((IdRange(ids[-1], ids[0] + 1),))),
         rest=None,
         read_at=datetime.now(UTC),
         call_id=1,

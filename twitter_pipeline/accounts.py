@@ -64,15 +64,15 @@ class Resolution:
 def age_that_serves(requests: Sequence[FetchRequest], *, profile_max_age: timedelta, now: datetime) -> timedelta:
     """Return how old a profile may be to serve a request without being looked up again.
 
-    For a search it must be of this UTC day: it would show nothing of an account that was renamed or protected since, as
-    if that had written nothing, or a stranger's tweets, which X bills.
+    For a backfill a day at most: X's count must be recent enough to show how far a timeline reaches. For a search it
+    must be of this UTC day: it would show nothing of an account that was renamed or protected since, as if that had
+    written nothing, or a stranger's tweets, which X bills.
     """
-    searches = any(
-        request.fetch_mode.months is not None and request.fetch_mode.source is not Source.TIMELINE
-        for request in requests
-    )
+    sources = {request.fetch_mode.source for request in requests if request.fetch_mode.months is not None}
+    if not sources:
+        return profile_max_age
     since_midnight = now - now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return min(profile_max_age, since_midnight) if searches else profile_max_age
+    return min(profile_max_age, timedelta(days=1) if sources == {Source.TIMELINE} else since_midnight)
 
 
 class Resolver:

@@ -359,7 +359,7 @@ def _asked(
     if not mode.only_new:
         return mode, EVERYTHING
     watched_from = id_at(account.tracked_since) if account.is_tracked and account.tracked_since else None
-    floor = floor_of_new(account.covered, watched_from)
+    floor = floor_of_new(account.covered, watched_from, account.doubts)
     # Nothing tells what is new of an account that was never seen: the newest page.
     return (FetchMode(page_size), EVERYTHING) if floor is None else (mode, EVERYTHING.clipped(lo=floor))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
-from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange
+from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange, time_at
 from twitter_pipeline.request import FetchMode
 from twitter_pipeline.walks.chain import Chain, most_pages
 from twitter_pipeline.walks.doubts import Doubt, overlaps
@@ -28,6 +28,9 @@ from twitter_pipeline.words import DoubtKind
 
 SMALLEST_PAGE = 5
 """The API refuses max_results below 5 on timelines (docs.x.com, GET /2/users/:id/tweets)."""
+
+RECENT_COUNT = timedelta(days=1)
+"""So old at most may be X's count of an account's tweets to show that all of them are within the timeline's reach."""
 
 CONFIRM_AFTER = timedelta(minutes=2)
 """An end that is shown again so much later is believed: a replica that lags, or an outage, has passed by then."""
@@ -190,8 +193,10 @@ class Walk:
             self._start(self._next_hole(state, now), state, now)
         if self._chain is None:
             return None
+        # What lies between a hole and a stored tweet far below it need not come along.
+        wants_few = self._request_from < self._chain.hole.lo and self._chain.pages == 0
         return TimelineRequest(
-            max_results=page_size_for(missing, page_size=self.page_size),
+            max_results=SMALLEST_PAGE if wants_few else page_size_for(missing, page_size=self.page_size),
             since_id=self._request_from - 1 if self._request_from > LOWEST_ID else None,
             until_id=self._request_below if self._request_below < BEYOND_ALL_IDS else None,
             pagination_token=self._chain.token,
@@ -477,7 +482,7 @@ class Walk:
         """Count the stored tweets above an end, to distinguish it from that of the timeline's reach; None if unsure."""
         if any(each.hi > rest.hi for each in page.state.unreachable):
             return REACH  # the timeline ends above it
-        is_small = self.tweet_count is not None and self.tweet_count < CLEARLY_WITHIN_REACH
+        is_small = self._is_small(page.answered_at)
         kept = page.state.kept | page.proved
         above = IdRange(rest.hi, kept.top) if kept.top is not None and kept.top > rest.hi else None
         if not is_small and (self._has_ceiling or (above is not None and kept.gaps(above))):
@@ -487,6 +492,11 @@ class Walk:
             # The search leaves out retweets: the timeline may hold as many as it reaches.
             return max(stored, CLEARLY_WITHIN_REACH)
         return stored
+
+    def _is_small(self, now: datetime) -> bool:
+        """Whether X's count is too small for the timeline's reach; of a count from long before, nobody knows."""
+        is_recent = now - time_at(self.counted_below) < RECENT_COUNT
+        return self.tweet_count is not None and self.tweet_count < CLEARLY_WITHIN_REACH and is_recent
 
 
 def _free_among(nearest: Sequence[StoredTweet], now: datetime) -> list[int]:
@@ -538,12 +548,17 @@ def floor_of_new(covered: Coverage, watched_from: int | None, doubts: Sequence[D
 
     Monitoring continues where the stretch ends that was stored before it began, and leaves no hole above: what a poll
     that was broken off has left open is still new. An account that is not tracked has its new tweets above all that is
-    stored, and where an end between stored tweets is in doubt. None when nothing is stored and nothing tracked, so that
+    stored, and where the end of what came last is in doubt. None when nothing is stored and nothing tracked, so that
     nothing shows what is new.
     """
     if watched_from is None:
-        open_ends = [each.ids.lo for each in doubts if each.is_open and each.ids.lo > LOWEST_ID]
-        return None if covered.top is None else min([covered.top, *open_ends])
+        floor = covered.top
+        for each in reversed(covered.ranges):
+            doubt = next((doubt for doubt in doubts if doubt.is_open and doubt.ids.hi == each.lo), None)
+            if doubt is None or doubt.ids.lo == LOWEST_ID:
+                break
+            floor = doubt.ids.lo
+        return floor
     return next((each.hi for each in reversed(covered.ranges) if each.lo <= watched_from), watched_from)
 
 

@@ -194,7 +194,7 @@ class EndFacts:
 
 def lacks_much(stored: int, tweet_count: int | None) -> bool:
     """Return whether more than a tenth of what X counts is not stored; False while its count is not known."""
-    return tweet_count is not None and stored < tweet_count * 9 // 10
+    return tweet_count is not None and stored * 10 < tweet_count * 9
 
 
 def judge_end(facts: EndFacts) -> EndVerdict:

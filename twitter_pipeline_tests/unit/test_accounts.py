@@ -20,13 +20,15 @@ SINCE_MIDNIGHT = timedelta(hours=9, minutes=30)
     [
         ([], WEEK),
         ([FULL, NEW, FetchMode(50)], WEEK),
-        ([FetchMode(months=MONTHS, source=Source.TIMELINE)], WEEK),
+        ([FetchMode(months=MONTHS, source=Source.TIMELINE)], timedelta(days=1)),
         ([FetchMode(months=MONTHS, source=Source.SEARCH)], SINCE_MIDNIGHT),
         ([FetchMode(months=MONTHS)], SINCE_MIDNIGHT),
         ([FULL, FetchMode(months=MONTHS)], SINCE_MIDNIGHT),
     ],
 )
-def test_only_a_search_wants_profiles_that_were_read_on_this_utc_day(modes: list[FetchMode], age: timedelta) -> None:
+def test_a_backfill_wants_profiles_of_a_day_and_a_search_those_of_this_utc_day(
+    modes: list[FetchMode], age: timedelta
+) -> None:
     requests = [FetchRequest("nasa", fetch_mode=mode) for mode in modes]
 
     assert age_that_serves(requests, profile_max_age=WEEK, now=NOW) == age

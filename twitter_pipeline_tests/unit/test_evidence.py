@@ -312,6 +312,7 @@ def test_stored_tweets_that_do_not_come_along_show_the_end_of_the_reach_only_whe
     hidden = replace(UNKNOWN, hidden_again=True)
 
     assert judge_end(hidden) is EndVerdict.UNCONFIRMED
+    assert judge_end(replace(hidden, days_apart=True)) is EndVerdict.UNCONFIRMED
     assert judge_end(replace(hidden, above=CLEARLY_WITHIN_REACH - 1)) is EndVerdict.UNCONFIRMED
     assert judge_end(replace(hidden, above=None)) is EndVerdict.UNCONFIRMED
 

@@ -941,3 +941,25 @@ def test_a_response_that_was_not_requested_cannot_be_judged() -> None:
 
     with pytest.raises(ValueError, match="after the request"):
         walk.judge(Store().state(), items=[], next_token=None, answered_at=NOW, settled_below=id_at(NOW))
+
+
+def test_a_small_count_from_long_ago_does_not_show_that_a_span_is_within_reach() -> None:
+    timeline = Timeline(ids_of(4_000))
+    store = Store(ids={timeline.ids[3_000]})
+    span = IdRange(timeline.ids[3_900], timeline.ids[3_800])
+
+    for _ in range(3):
+        run(timeline, store, span=span, tweet_count=100, counted_below=timeline.ids[3_950])
+        store.now += timedelta(days=1)
+
+    assert store.covered == Coverage()
+
+
+def test_an_old_doubt_far_below_does_not_make_history_new() -> None:
+    covered = Coverage.of([IdRange(100, 200), IdRange(300, 400), IdRange(500, 600)])
+    doubts = [
+        Doubt.begin(DoubtKind.END, IdRange(150, 160), NOW),
+        Doubt.begin(DoubtKind.END, IdRange(400, 500), NOW),
+    ]
+
+    assert floor_of_new(covered, None, doubts) == 400
