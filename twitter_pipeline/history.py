@@ -358,21 +358,24 @@ class HistoryFetcher:
     def _judge_end(self, account: Account, walk: Walk, state: AccountState) -> Ending:
         if account.request.fetch_mode.months is not None:
             return judge_months(walk, state, note=account.note)
-        known = "an unknown number of" if account.tweet_count is None else f"{account.tweet_count:,}"
+        although = "" if account.tweet_count is None else f" although it counts {account.tweet_count:,}"
         if walk.came_out_empty:
-            reason = f"X answered twice with no tweets although it counts {known}; run again later"
+            reason = f"X answered twice with no tweets{although}; run again later"
             return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT)
         if walk.stuck:
             return Ending(AccountOutcome.PARTIAL, NO_PROGRESS, cause=HoleCause.FAULT)
         stored = state.count_from(LOWEST_ID)
         note = account.note
+        if walk.stays_empty:
+            return Ending(AccountOutcome.DONE, _joined(note, f"X shows no tweets{although}"))
         if walk.lacks_much:
-            reason = f"X's timeline ends after {stored:,} tweets although it counts {known}; the next run looks again"
+            reason = f"X's timeline ends after {stored:,} tweets{although}; the next run looks again"
             return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.UNCONFIRMED)
         if walk.unconfirmed:
             note = _joined(note, UNCONFIRMED)
         elif account.request.fetch_mode == FULL and state.unreachable and account.tweet_count != stored:
-            reason = f"X serves no more than the newest {REACH:,} tweets; it counts {known}; the rest is a known hole"
+            counts = "" if account.tweet_count is None else f"; it counts {account.tweet_count:,}"
+            reason = f"X serves no more than the newest {REACH:,} tweets{counts}; the rest is a known hole"
             note = _joined(note, reason)
         return Ending(AccountOutcome.DONE, note)
 

@@ -156,6 +156,8 @@ class Walk:
     """Whether an end was left open above which X counts more than a tenth more than is stored."""
     stuck: bool = False
     """Whether the walk made no progress and was ended there; what lies below is missing."""
+    stays_empty: bool = False
+    """Whether a whole timeline had nothing on two UTC days although the API counts tweets, which it does not serve."""
     _chain: Chain | None = None
     _request_from: int = LOWEST_ID
     _request_below: int = BEYOND_ALL_IDS
@@ -182,7 +184,7 @@ class Walk:
     @property
     def came_out_empty(self) -> bool:
         """Whether a whole timeline had nothing although the API counts tweets: suspicious, and not complete."""
-        return self._empty_heads > 0 and self.tweet_count != 0
+        return self._empty_heads > 0 and self.tweet_count != 0 and not self.stays_empty
 
     def next_request(self, state: AccountState, now: datetime) -> TimelineRequest | None:
         """Decide the next call, or None when the mode is satisfied or nothing more can be had."""
@@ -336,8 +338,8 @@ class Walk:
         """Take an empty response at the open top, which proves nothing: there is nothing new, or it was a mistake."""
         self._chain = None
         # What lies above all that is stored is requested by each run: no doubt of a month is needed there.
-        top = page.state.kept.top or LOWEST_ID
-        above = (each.id for each in page.state.doubts if each.is_open and each.ids.hi > top)
+        top = page.state.kept.top
+        above = (each.id for each in page.state.doubts if each.is_open and top is not None and each.ids.hi > top)
         page.ended += [each for each in above if each is not None]
         if page.state.covered or self.floor > LOWEST_ID:
             self._head_asked = True
@@ -345,6 +347,20 @@ class Walk:
         # A replica that answered empty gets one more chance before the account is called suspicious.
         self._empty_heads += 1
         self._head_asked = self._empty_heads > 1 or self.tweet_count == 0
+        if self._head_asked and self.came_out_empty:
+            self._doubt_emptiness(page)
+
+    def _doubt_emptiness(self, page: "_Page") -> None:
+        """Note that X shows nothing of an account whose tweets it counts; on another UTC day that is believed."""
+        everything = IdRange(LOWEST_ID, page.settled_below)
+        known = next((each for each in page.state.doubts if each.is_open and overlaps(each.ids, everything)), None)
+        if known is None:
+            page.noted.append(Doubt.begin(DoubtKind.END, everything, page.answered_at))
+            return
+        self.stays_empty = known.is_days_apart_from(page.answered_at) and known.is_confirmed_by(
+            page.answered_at, self.confirm_after
+        )
+        page.noted.append(known.shown_again(page.answered_at, self.confirm_after))
 
     def _judge_oddity(self, page: "_Page", odd: OddInterval) -> None:
         """Claim the place of an item that came back as odd, long enough after the first time; else note the doubt."""

@@ -294,6 +294,32 @@ def test_an_empty_timeline_of_an_account_with_tweets_is_suspicious_and_requested
     assert (walk.came_out_empty, timeline.calls, bool(store.covered)) == (True, 2, False)
 
 
+def test_a_timeline_that_is_empty_on_two_utc_days_is_believed_to_show_nothing() -> None:
+    timeline, store = Timeline([]), Store()
+
+    walks = []
+    for pause in (timedelta(), timedelta(minutes=5), timedelta(days=1)):
+        store.now += pause
+        walks.append(run(timeline, store, tweet_count=12))
+
+    assert [walk.came_out_empty for walk in walks] == [True, True, False]
+    assert not store.covered
+
+
+def test_tweets_that_come_after_a_timeline_was_believed_to_be_empty_are_all_stored() -> None:
+    timeline, store = Timeline([]), Store()
+    for _ in range(2):
+        run(timeline, store, tweet_count=80)
+        store.now += timedelta(days=1)
+    timeline.ids = ids_of(80)
+
+    run(timeline, store)
+    run(timeline, store)
+
+    assert store.ids == set(timeline.ids)
+    assert not store.open_doubts
+
+
 def test_a_timeline_of_empty_pages_is_as_suspicious_as_one_empty_page() -> None:
     class Empty(Timeline):
         def ask(self, request: TimelineRequest, now: datetime = NOW) -> tuple[list[Item], str | None]:
