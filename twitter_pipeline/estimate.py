@@ -38,7 +38,7 @@ USUAL_CALL_S = 0.3
 """How long a call takes where none was sent yet that could tell."""
 
 CONFIRMING_CALLS = 1
-"""The end of a search is requested again before the run finishes."""
+"""The end of a search is requested again before the run finishes, unless something else confirms it."""
 
 SHORTEST_SPAN = timedelta(hours=1)
 """Tweets that span less than this tell no rate."""
@@ -477,8 +477,7 @@ def estimate_searches(
     settled_below: int,
 ) -> Searched:
     """Estimate what it takes to search for the months of accounts: what they miss, each tweet of it read once."""
-    by_name: dict[str, Sequence[Part]] = {}
-    missing: dict[str, Coverage] = {}
+    by_name: dict[str, _Searchable] = {}
     months: list[Months] = []
     accounts: list[AccountEstimate] = []
     for request, ledger, parts in wanted:
@@ -487,27 +486,48 @@ def estimate_searches(
             continue
         months.append(asked)
         born = LOWEST_ID if account.created_at is None else id_at(account.created_at)
-        ids = missing_of(account.covered | account.searched, asked, born=born, settled_below=settled_below)
+        kept = account.covered | account.searched
+        ids = missing_of(kept, asked, born=born, settled_below=settled_below)
         likely = _searched(parts, list(ids), pessimistic=False)
         most = _searched(parts, list(ids), pessimistic=True)
         accounts.append(
             AccountEstimate(request, account.tweet_count, account.tweets_stored, likely, most.at_least(likely))
         )
         if ids:
+            count_agrees = account.tweet_count is not None and likely.tweets == sum(part.likely for part in parts)
             name = (account.username or request.username).lower()
-            by_name[name], missing[name] = parts, ids
-    if not missing:
+            by_name[name] = _Searchable(parts, ids, kept, born if count_agrees else None)
+    if not by_name:
         return Searched(tuple(accounts), 0, 0)
     whole = Months(min(each.first for each in months), max(each.last for each in months))
+    begins = {month.ids.lo for month in whole}
+    missing = {name: each.missing for name, each in by_name.items()}
     calls = calls_most = 0
     for search in plan_searches(missing, months=whole, characters=characters):
-        found = [_searched(by_name[name], [search.ids], pessimistic=False) for name in search.usernames]
-        tweets = sum(each.tweets for each in found)
-        pages = max(1, -(-tweets // page_size)) + CONFIRMING_CALLS
-        at_most = sum(_searched(by_name[name], [search.ids], pessimistic=True).tweets for name in search.usernames)
+        together = [by_name[name] for name in search.usernames]
+        tweets = sum(_searched(each.parts, [search.ids], pessimistic=False).tweets for each in together)
+        lo = search.ids.lo
+        # X takes whole seconds, so that a stored tweet right below comes along.
+        is_witnessed = lo not in begins and all((lo - 1) in each.kept for each in together)
+        is_counted = all(each.counted_from is not None and lo <= each.counted_from for each in together)
+        pages = max(1, -(-tweets // page_size)) + (0 if is_witnessed or is_counted else CONFIRMING_CALLS)
+        at_most = sum(_searched(each.parts, [search.ids], pessimistic=True).tweets for each in together)
         calls += pages
         calls_most += max(pages, -(-at_most // page_size) + 2 * CONFIRMING_CALLS)
     return Searched(tuple(accounts), calls, calls_most)
+
+
+@dataclass(frozen=True, slots=True)
+class _Searchable:
+    """What an account misses of its months, and what is kept of it.
+
+    Once that is stored, X's count will agree with the tweets from `counted_from` on; None where it will not.
+    """
+
+    parts: Sequence[Part]
+    missing: Coverage
+    kept: Coverage
+    counted_from: int | None
 
 
 def _searched(parts: Sequence[Part], asked: Sequence[IdRange], *, pessimistic: bool) -> Work:

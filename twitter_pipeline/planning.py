@@ -167,7 +167,6 @@ class Walk:
     _requested_again: bool = False
     _witness_requested: bool = False
     _right_above: int | None = None
-    _shown_stored: set[int] = field(default_factory=set[int])
 
     def __post_init__(self) -> None:
         self._head_asked = self._has_ceiling or not self.asks_head
@@ -236,8 +235,6 @@ class Walk:
             state=state,
             proved=proof.proved,
         )
-        if self._doubt is not None:
-            self._shown_stored |= page.shown - page.new
         for odd in proof.odd:
             self._judge_oddity(page, odd)
         if is_head and chain.upper == BEYOND_ALL_IDS and next_token is None and not chain.tail:
@@ -314,7 +311,6 @@ class Walk:
         self._request_from = hole.lo if request_from is None else request_from
         self._request_below = hole.hi
         self._right_above = None
-        self._shown_stored = set()
 
     def _request_stored_tweets_too(self, hole: IdRange, doubt: Doubt, state: AccountState, now: datetime) -> None:
         """Have stored tweets come along with the end of a hole: five that are free, else one once that can settle it.
@@ -337,25 +333,29 @@ class Walk:
     def _judge_empty_head(self, page: "_Page") -> None:
         """Take an empty response at the open top, which proves nothing: there is nothing new, or it was a mistake."""
         self._chain = None
+        kept = page.state.kept
+        of_all = next((each for each in page.state.doubts if each.is_open and each.ids.lo == LOWEST_ID), None)
+        emptiness = None if kept else of_all
         # What lies above all that is stored is requested by each run: no doubt of a month is needed there.
-        top = page.state.kept.top
-        above = (each.id for each in page.state.doubts if each.is_open and top is not None and each.ids.hi > top)
-        page.ended += [each for each in above if each is not None]
-        if page.state.covered or self.floor > LOWEST_ID:
+        top = kept.top or LOWEST_ID
+        page.end(*(each for each in page.state.doubts if each.is_open and each.ids.hi > top and each is not emptiness))
+        if kept or self.floor > LOWEST_ID:
             self._head_asked = True
             return
         # A replica that answered empty gets one more chance before the account is called suspicious.
         self._empty_heads += 1
         self._head_asked = self._empty_heads > 1 or self.tweet_count == 0
-        if self._head_asked and self.came_out_empty:
-            self._doubt_emptiness(page)
+        if not self._head_asked:
+            return
+        if self.came_out_empty and not kept:
+            self._doubt_emptiness(page, emptiness)
+        elif emptiness is not None:
+            page.end(emptiness)
 
-    def _doubt_emptiness(self, page: "_Page") -> None:
+    def _doubt_emptiness(self, page: "_Page", known: Doubt | None) -> None:
         """Note that X shows nothing of an account whose tweets it counts; on another UTC day that is believed."""
-        everything = IdRange(LOWEST_ID, page.settled_below)
-        known = next((each for each in page.state.doubts if each.is_open and overlaps(each.ids, everything)), None)
         if known is None:
-            page.noted.append(Doubt.begin(DoubtKind.END, everything, page.answered_at))
+            page.noted.append(Doubt.begin(DoubtKind.END, IdRange(LOWEST_ID, page.settled_below), page.answered_at))
             return
         self.stays_empty = known.is_days_apart_from(page.answered_at) and known.is_confirmed_by(
             page.answered_at, self.confirm_after
@@ -367,7 +367,7 @@ class Walk:
         known = page.doubt_about(odd)
         if known is not None and any(each in known.ids for each in page.new):
             # A tweet has come from there, so this is another item.
-            page.ended += [] if known.id is None else [known.id]
+            page.end(known)
             known = None
         if known is None:
             raws = [each.raw for each in odd.oddities]
@@ -376,8 +376,8 @@ class Walk:
             page.proved |= odd.ids.clipped(hi=page.settled_below)
             if odd.kind is DoubtKind.UNREADABLE:
                 page.noted.append(known.recorded(odd.ids, page.answered_at))
-            elif known.id is not None:
-                page.ended.append(known.id)
+            else:
+                page.end(known)
             return
         else:
             page.noted.append(known.shown_again(page.answered_at, self.confirm_after))
@@ -390,8 +390,8 @@ class Walk:
         if not is_doubted or asked is None or not any(each in asked for each in page.new):
             return
         self._requested_again = self._witness_requested = False
-        if self._doubt is not None and self._doubt.id is not None:
-            page.ended.append(self._doubt.id)
+        if self._doubt is not None:
+            page.end(self._doubt)
         self._doubt = None
 
     def _judge_end(self, page: "_Page", chain: Chain) -> None:
@@ -411,8 +411,8 @@ class Walk:
             page.proved |= claimable
         elif verdict is EndVerdict.BEYOND_REACH:
             page.unreachable = rest
-            if self._doubt is not None and self._doubt.id is not None:
-                page.ended.append(self._doubt.id)
+            if self._doubt is not None:
+                page.end(self._doubt)
         elif self._request_rest_again(page, rest):
             return
         else:
@@ -432,7 +432,7 @@ class Walk:
             self._judge_oddity(page, odd)
         elif verdict is EndVerdict.BEYOND_REACH:
             page.unreachable = odd.ids
-            page.ended += [] if known.id is None else [known.id]
+            page.end(known)
         else:
             page.noted.append(known.shown_again(page.answered_at, self.confirm_after))
             self._note_unconfirmed(odd.ids, facts)
@@ -457,11 +457,8 @@ class Walk:
             page.noted.append(self._doubt.shown_again(page.answered_at, self.confirm_after))
             return
         page.noted.append(Doubt.begin(DoubtKind.END, rest, page.answered_at))
-        page.ended += [
-            each.id
-            for each in page.state.doubts
-            if each.id is not None and each.is_open and each.kind is DoubtKind.END and overlaps(each.ids, rest)
-        ]
+        ends = (each for each in page.state.doubts if each.is_open and each.kind is DoubtKind.END)
+        page.end(*(each for each in ends if overlaps(each.ids, rest)))
 
     def _note_unconfirmed(self, rest: IdRange, facts: EndFacts) -> None:
         self.unconfirmed |= rest
@@ -476,10 +473,12 @@ class Walk:
         if tweet_count is not None:
             counted = page.state.count_below(self.counted_below) + sum(each < self.counted_below for each in page.new)
         has_passed = doubt is not None and doubt.is_confirmed_by(page.answered_at, self.confirm_after)
-        came_along = any(self._request_from <= each < self._request_below for each in self._shown_stored)
+        # Of the same response: one that follows it with a page token may be empty by mistake.
+        stored = page.shown - page.new
+        came_along = any(self._request_from <= each < self._request_below for each in stored)
         were_requested = self._request_from < rest.lo or self._request_below > rest.hi
         # Without the tweet right above, the response may have broken off before the end.
-        is_same_end = self._right_above in self._shown_stored or (doubt is not None and doubt.times > DELETED_AFTER)
+        is_same_end = self._right_above in stored or (doubt is not None and doubt.times > DELETED_AFTER)
         return EndFacts(
             at_bottom=rest.lo == LOWEST_ID,
             counted=counted,
@@ -554,6 +553,10 @@ class _Page:
             ),
             None,
         )
+
+    def end(self, *doubts: Doubt) -> None:
+        """Give up doubts that are stored."""
+        self.ended += [each.id for each in doubts if each.id is not None]
 
     def verdict(self, retracted: IdRange | None) -> PageVerdict:
         return PageVerdict(self.proved, self.unreachable, retracted, tuple(self.noted), tuple(self.ended))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from twitter_pipeline import history, planning
@@ -25,9 +25,12 @@ SOAK_EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "0"))
 START = datetime(2026, 11, 15, 21, tzinfo=UTC)
 NAMES = ("one", "two")
 SMALL_REACH = 20
+REACHES = (evidence.REACH, SMALL_REACH)
 
 FEW = 5
 """So many stored tweets beside an end are requested with it: of fewer deleted ones another is left."""
+
+A_DAY = 24 * 60
 
 WITNESSES = 4
 """Stored tweets that may be paid for again to settle a hole: one from either side, on two days."""
@@ -35,10 +38,12 @@ WITNESSES = 4
 GAPS_S = (1, 40, 3_600, 86_400, 6 * 86_400)
 """Seconds between two tweets."""
 
-FAULTS = st.one_of(
-    st.none(),
-    st.builds(Fault, st.frozensets(st.sampled_from(Kind), min_size=1, max_size=2), st.integers(0, 20)),
-)
+ENDS = (Kind.CUT, Kind.CUT_END, Kind.BREAK_OFF, Kind.EMPTY_PAGE)
+ORDERS = (Kind.SHUFFLE, Kind.SWAP, Kind.PINNED, Kind.PINNED_BELOW, Kind.REPEAT, Kind.REPEAT_ANEW, Kind.GO_BACK)
+ODDITIES = (Kind.UNREADABLE, Kind.NOT_AN_OBJECT, Kind.FOREIGN, Kind.FOREIGN_TOO)
+OUTAGES = (Kind.HTTP_503, Kind.TRUNCATED, Kind.EMPTY_OBJECT, Kind.BARE_META, Kind.FLAT_PROBLEM, Kind.ONLY_ERRORS)
+TIMELINES = ("full", "full", "full", "limit", "new", "timeline", "sweep")
+SEARCHES = ("search",)
 
 
 @dataclass(frozen=True)
@@ -99,17 +104,6 @@ class Past:
     uncounted: int = 0
 
 
-MODES = ("full", "full", "limit", "new", "search", "search", "timeline", "sweep")
-RUNS = st.builds(
-    Run,
-    mode=st.sampled_from(MODES),
-    limit=st.integers(1, 30),
-    months=st.integers(1, 4),
-    names=st.sampled_from([NAMES[:1], NAMES]),
-    page_size=st.sampled_from([5, 10, 50]),
-    faults=st.lists(FAULTS, max_size=8).map(tuple),
-    dies_after=st.one_of(st.none(), st.integers(0, 60)),
-)
 WRITES = st.builds(
     Write,
     tweets=st.integers(1, 30),
@@ -117,14 +111,38 @@ WRITES = st.builds(
     delay_s=st.integers(0, 25),
     name=st.sampled_from(NAMES),
 )
-WAITS = st.builds(Wait, st.sampled_from([1, 20, 60, 130, 1_000, 20_000, 86_400, 5 * 86_400]))
+WAITS = st.builds(Wait, st.sampled_from([1, 20, 60, 130, 130, 130, 1_000, 20_000, 86_400, 5 * 86_400]))
 DELETIONS = st.builds(Delete, st.integers(1, 4), st.booleans(), st.sampled_from(NAMES))
-STEPS = st.lists(
-    st.one_of(RUNS, RUNS, RUNS, WRITES, WRITES, WAITS, WAITS, DELETIONS, st.builds(Track, st.sampled_from(NAMES))),
-    min_size=1,
-    max_size=8,
-)
+TRACKS = st.builds(Track, st.sampled_from(NAMES))
 Step = Run | Write | Delete | Track | Wait
+
+
+def runs_of(modes: Sequence[str], kinds: Sequence[Kind]) -> st.SearchStrategy[Run]:
+    """Choose a run in one of these modes, in which X does some of these things."""
+    fault = st.builds(Fault, st.frozensets(st.sampled_from(kinds), min_size=1, max_size=2), st.integers(0, 20))
+    return st.builds(
+        Run,
+        mode=st.sampled_from(modes),
+        limit=st.integers(1, 30),
+        months=st.integers(1, 4),
+        names=st.sampled_from([NAMES[:1], NAMES[:1], NAMES]),
+        page_size=st.sampled_from([5, 10, 50]),
+        faults=st.lists(st.one_of(st.none(), fault, fault), max_size=6).map(tuple),
+        dies_after=st.one_of(st.none(), st.none(), st.integers(0, 60)),
+    )
+
+
+def steps_of(modes: Sequence[str], kinds: Sequence[Kind]) -> st.SearchStrategy[list[Step]]:
+    """Choose steps: mostly runs, with new tweets before them and time between them."""
+    runs = runs_of(modes, kinds)
+    rounds = st.tuples(st.one_of(WRITES, WAITS, WAITS, DELETIONS, TRACKS), runs)
+    return st.tuples(runs, st.lists(rounds, max_size=4)).map(lambda drawn: [drawn[0], *chain_of(drawn[1])])
+
+
+def chain_of(rounds: Sequence[tuple[Step, Step]]) -> list[Step]:
+    return [step for each in rounds for step in each]
+
+
 PASTS = st.builds(
     Past,
     tweets=st.integers(0, 40),
@@ -199,14 +217,19 @@ def assert_all_comes_in_the_end(runs: Runs) -> None:
     accounts = list(runs.x.accounts.values())
     billed, bought_twice = set(runs.x.billed), runs.x.bought_twice()
     before = [runs.stored(account) for account in accounts]
-    pauses_min = (3, 3, 24 * 60, 3, 3, 3) if any(account.deleted for account in accounts) else (3, 3, 24 * 60, 3)
+    pauses_min = (3, 3, A_DAY, 3, 3, 3, A_DAY) if any(each.deleted for each in accounts) else (3, 3, A_DAY, 3)
     for pause_min in pauses_min:
         runs.x.clock.advance(timedelta(minutes=pause_min))
         runs.run(*NAMES)
         runs.assert_claims_hold()
         assert "failed" not in runs.outcomes
-    claimed = [one.covered | one.searched for one in before]
-    not_claimed = len({post for post, _ in billed if not any(post in each for each in claimed)})
+    claimed = {
+        each.id
+        for account, one in zip(accounts, before, strict=True)
+        for each in account.items
+        if each.id in one.covered | one.searched
+    }
+    not_claimed = len({post for post, _ in billed} - claimed)
     holes = sum(len((one.covered | one.searched).ranges) + len(one.open_doubts) + 1 for one in before)
 
     assert runs.x.bought_twice() - bought_twice <= not_claimed + WITNESSES * holes
@@ -220,7 +243,6 @@ def assert_all_comes_in_the_end(runs: Runs) -> None:
         ]
         readable = [each.id for each in served if each.is_readable]
         known = stored.covered | stored.searched | stored.unreachable
-        note(f"{stored}")
 
         assert [each for each in readable if each not in stored.ids] == []
         assert [each for each in readable if each not in stored.covered | stored.searched] == []
@@ -230,27 +252,10 @@ def assert_all_comes_in_the_end(runs: Runs) -> None:
             assert stored.open_doubts == []
 
 
-@settings(
-    max_examples=SOAK_EXAMPLES or 300,
-    derandomize=not SOAK_EXAMPLES,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    phases=(Phase.generate, Phase.shrink),
-)
-@given(
-    pasts=st.tuples(PASTS, PASTS),
-    steps=STEPS,
-    reach=st.sampled_from([evidence.REACH, SMALL_REACH]),
-    last_page_has_token=st.booleans(),
-)
-@pytest.mark.timeout(0)
-def test_no_claim_is_false_and_all_comes_in_the_end(
-    database: Database,
-    pasts: Sequence[Past],
-    steps: Sequence[Step],
-    reach: int,
-    last_page_has_token: bool,
+def check(
+    database: Database, pasts: Sequence[Past], steps: Sequence[Step], *, reach: int, last_page_has_token: bool = False
 ) -> None:
+    """Take the steps, and see after each that no claim is false, and in the end that all comes."""
     empty(database)
     clock = Clock(START)
     accounts = [account_of(number, past, clock) for number, past in enumerate(pasts)]
@@ -265,3 +270,111 @@ def test_no_claim_is_false_and_all_comes_in_the_end(
             take(step, runs)
             runs.assert_claims_hold()
         assert_all_comes_in_the_end(runs)
+
+
+@dataclass(frozen=True)
+class History:
+    """Steps that once led to a false claim or to a doubt without end, or would if a rule were left out."""
+
+    steps: tuple[Step, ...]
+    pasts: tuple[Past, Past] = (Past(), Past())
+    reach: int = evidence.REACH
+
+
+def fault(*kinds: Kind, number: int = 0) -> Fault:
+    return Fault(frozenset(kinds), number)
+
+
+BREAKS_OFF = Run("full", page_size=10, faults=(fault(Kind.BREAK_OFF), fault(Kind.CUT_END)))
+ELEVEN = (Past(11), Past())
+
+HISTORIES = {
+    "an end is shown again by an empty response": History(
+        (BREAKS_OFF, Wait(130), Run("full", faults=(None, fault(Kind.CUT_END)))), ELEVEN
+    ),
+    "a response that should show an end again breaks off above it": History(
+        (BREAKS_OFF, Wait(130), Run("full", faults=(None, fault(Kind.CUT_END, number=2)))), ELEVEN
+    ),
+    "an end is shown again seconds later": History(
+        (BREAKS_OFF, Run("full", page_size=10, faults=(None, fault(Kind.CUT_END, number=5)))), ELEVEN
+    ),
+    "a tweet becomes visible after one that is newer": History(
+        (Write(1, 1, delay_s=25), Write(1, 1), Run("full")), (Past(1), Past())
+    ),
+    "a search is answered by problems again and again": History(
+        (Run("search", months=1, faults=(fault(Kind.FLAT_PROBLEM),) * 4),), ELEVEN
+    ),
+    "X counted before a tweet that a search hides": History(
+        (Run("full"), Write(1, 40), Run("search", months=1, faults=(fault(Kind.CUT_END),)))
+    ),
+    "a search shows a tweet by another author instead": History(
+        (Run("search", months=1), Run("search", months=1, faults=(fault(Kind.FOREIGN),))), (Past(4), Past())
+    ),
+    "an unreadable item and a tweet of the same second": History(
+        (Run("search", months=1, names=NAMES),), (Past(25, unreadable_each=25), Past(3, 86_400))
+    ),
+    "an unreadable item among tweets in any order": History(
+        (Run("full", faults=(fault(Kind.SHUFFLE, Kind.UNREADABLE, number=1),)),), (Past(4), Past())
+    ),
+    "a page from above again, then a pinned tweet": History(
+        (
+            Write(12, 40),
+            Run("full", faults=(None, fault(Kind.GO_BACK), None, fault(Kind.CUT_END, Kind.PINNED, number=1))),
+        )
+    ),
+    "a walk was killed, and the reach has passed its tweets": History(
+        (Run("full", dies_after=17), Write(20, 1)), (Past(18, 1), Past()), SMALL_REACH
+    ),
+    "the search left out retweets that take places of the reach": History(
+        (Run("search", months=1),), (Past(21, 1, retweet_each=3), Past()), SMALL_REACH
+    ),
+    "what the search left open is out of reach": History(
+        (Run("search", months=1),), (Past(26, 1, retweet_each=3, unreadable_each=25), Past()), SMALL_REACH
+    ),
+    "months of an account without tweets": History((Run("full"), Wait(60), Run("timeline", months=1))),
+    "months above all that is stored": History(
+        (Run("full"), Wait(10_800), Run("timeline", months=1)), (Past(1), Past())
+    ),
+    "the tweet right above an end is deleted": History(
+        (Run("full"), Write(1, 1), Delete(1, oldest=True)), (Past(1, uncounted=2), Past())
+    ),
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES.keys())
+def test_history(database: Database, history: History) -> None:
+    check(database, history.pasts, history.steps, reach=history.reach)
+
+
+WORLDS = {
+    "ends of timelines": (TIMELINES, ENDS),
+    "order of timelines": (TIMELINES, ORDERS),
+    "oddities of timelines": (TIMELINES, ODDITIES),
+    "ends of searches": (SEARCHES, ENDS),
+    "order of searches": (SEARCHES, ORDERS),
+    "oddities of searches": (SEARCHES, ODDITIES),
+    "everything": (TIMELINES + SEARCHES, tuple(Kind)),
+}
+
+
+@pytest.mark.parametrize(("modes", "kinds"), WORLDS.values(), ids=WORLDS.keys())
+@settings(
+    max_examples=SOAK_EXAMPLES or 80,
+    derandomize=not SOAK_EXAMPLES,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=(Phase.generate, Phase.shrink),
+)
+@given(data=st.data(), pasts=st.tuples(PASTS, PASTS), reach=st.sampled_from(REACHES), last_page_has_token=st.booleans())
+@pytest.mark.timeout(0)
+def test_no_claim_is_false_and_all_comes_in_the_end(
+    database: Database,
+    modes: Sequence[str],
+    kinds: Sequence[Kind],
+    data: st.DataObject,
+    pasts: Sequence[Past],
+    reach: int,
+    last_page_has_token: bool,
+) -> None:
+    steps = data.draw(steps_of(modes, kinds))
+    check(database, pasts, steps, reach=reach, last_page_has_token=last_page_has_token)

@@ -314,6 +314,21 @@ def test_accounts_share_the_calls_of_a_search_and_each_has_its_own_posts() -> No
     assert searched(10) == ([610, 61, 0], (2 + 1) + (1 + 1) + (1 + 1))
 
 
+@pytest.mark.parametrize(
+    ("since_days", "calls"),
+    # A whole life, of which X's count will agree; a part of it, whose end is requested once more.
+    [(365, 1), (100, 1 + 1)],
+)
+def test_the_end_of_a_search_is_requested_again_only_where_nothing_else_confirms_it(
+    since_days: int, calls: int
+) -> None:
+    mode = FetchMode(months=Months((NOW - timedelta(days=since_days)).date().replace(day=1), NOW.date().replace(day=1)))
+    found = ledger(account(username="one", tweet_count=365, created_at=NOW - timedelta(days=365)))
+    wanted = [(FetchRequest("one", fetch_mode=mode), found, parts_of(found, NOW))]
+
+    assert estimate_searches(wanted, page_size=500, characters=10, settled_below=id_at(NOW)).calls == calls
+
+
 # In all
 
 
