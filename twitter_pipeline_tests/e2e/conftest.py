@@ -254,6 +254,8 @@ def environment() -> Iterator[None]:
     os.environ.update(dict.fromkeys(dotenv_values(PROJECT_DIR / ".env"), ""))
     # The polls of a test follow each other at once.
     os.environ["TWITTER_WATCH_SPACING_SECONDS"] = "0"
+    # A backfill waits for as long to confirm its ends.
+    os.environ["TWITTER_CONFIRM_AFTER_SECONDS"] = "1"
     # Nobody is asked whether a test may cost so much.
     os.environ["TWITTER_CONFIRM_USD"] = "1000000"
     yield

@@ -219,6 +219,8 @@ def ui(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The UI and the daemon of one module."""
     before = dict(os.environ)
     os.environ.update(dict.fromkeys(dotenv_values(PROJECT_DIR / ".env"), ""))
+    # A backfill waits for as long to confirm its ends.
+    os.environ["TWITTER_CONFIRM_AFTER_SECONDS"] = "1"
     folder = tmp_path_factory.mktemp("ui")
     # The folder above the one they run in: neither this nor any other file may win over the environment.
     (folder / ".env").write_text("DATABASE_URL=postgresql://of.the.file/tweets\nTWITTER_PAGE_SIZE=11\n")
