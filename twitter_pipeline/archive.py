@@ -114,7 +114,6 @@ class SearchWalk:
     idle_pages: int = IDLE_PAGES
     ended: bool = False
     request_below: int = field(init=False)
-    lowest_shown: int | None = None
     _chain: Chain = field(init=False)
 
     def __post_init__(self) -> None:
@@ -154,8 +153,6 @@ class SearchWalk:
         proof, retracted = self._chain.judge(
             items, next_token=next_token, requested_from=requested_from, settled_below=settled_below
         )
-        if proof.lowest is not None:
-            self.lowest_shown = proof.lowest
         self.ended = next_token is None or self._chain.stuck or self._chain.rest is None
         return proof, retracted
 

@@ -347,7 +347,7 @@ class Walk:
         self._head_asked = self._empty_heads > 1 or self.tweet_count == 0
         if not self._head_asked:
             return
-        if self.came_out_empty and not kept:
+        if self.came_out_empty:
             self._doubt_emptiness(page, emptiness)
         elif emptiness is not None:
             page.end(emptiness)

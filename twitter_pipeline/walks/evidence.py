@@ -88,8 +88,10 @@ def judge_page(
     ids = list(dict.fromkeys(each for each in items if isinstance(each, int) and requested_from <= each))
     in_order, oddities = ordinary_sequence(ids), tuple(each for each in items if isinstance(each, Oddity))
     sequence = [each for each in in_order if each < upper]
-    if not sequence or (oddities and in_order != ids):
-        # In a page without order the place of an oddity says nothing about its id.
+    # In a page without order the place of an oddity says nothing about its id; and a single tweet above oddities may be
+    # a pinned one.
+    is_unsure = in_order != ids or (len(ids) == 1 and isinstance(items[0], int))
+    if not sequence or (oddities and is_unsure):
         return PageProof(tail=(*tail, *oddities))
     top = sequence[0] + 1 if upper == BEYOND_ALL_IDS else upper
     odd, rest = _odd_intervals(items, sequence, upper=top, tail=tail)

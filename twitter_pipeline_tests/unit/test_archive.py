@@ -149,7 +149,6 @@ def test_whatever_the_pages_look_like_all_down_to_the_last_tweet_is_proved_when_
     lowest = ids[-1] if ids else MARCH.hi
     assert proved == Coverage((IdRange(lowest, MARCH.hi),) if ids else ())
     assert walk.rest == QUARTER.ids.clipped(hi=lowest)
-    assert walk.lowest_shown == (lowest if ids else None)
 
 
 def judged(walk: SearchWalk, items: Sequence[Item], token: str | None = None) -> tuple[PageProof, IdRange | None]:
@@ -184,7 +183,7 @@ def test_the_end_of_a_search_proves_nothing_below_its_last_tweet() -> None:
     proof, retracted = judged(walk, [1_900, 1_500])
 
     assert proof == PageProof(Coverage((IdRange(1_500, 2_000),)), newest=1_900, lowest=1_500)
-    assert (retracted, walk.ended, walk.rest, walk.lowest_shown) == (None, True, IdRange(1_000, 1_500), 1_500)
+    assert (retracted, walk.ended, walk.rest) == (None, True, IdRange(1_000, 1_500))
 
 
 def test_a_walk_that_begins_again_requests_what_is_left_without_a_token() -> None:
@@ -199,7 +198,7 @@ def test_a_walk_that_begins_again_requests_what_is_left_without_a_token() -> Non
 def test_what_cannot_be_read_below_the_last_tweet_is_kept_until_the_end() -> None:
     odd = Oddity(DoubtKind.UNREADABLE, "{}")
     walk = SearchWalk(IdRange(1_000, 2_000))
-    proof, _ = judged(walk, [1_900, odd])
+    proof, _ = judged(walk, [1_950, 1_900, odd])
 
     assert (proof.proved, walk.tail, walk.rest) == (
         Coverage((IdRange(1_900, 2_000),)),

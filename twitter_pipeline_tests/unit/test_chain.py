@@ -57,7 +57,7 @@ def test_below_its_hole_a_chain_has_no_rest() -> None:
 
 def test_odd_items_at_the_end_of_a_page_are_placed_by_the_next() -> None:
     chain = Chain(HOLE, max_pages=10)
-    judge(chain, 190, ODD, token="a")  # noqa: S106
+    judge(chain, 195, 190, ODD, token="a")  # noqa: S106
     tail = chain.tail
     proof, _ = judge(chain, 150)
 

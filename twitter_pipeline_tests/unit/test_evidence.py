@@ -121,10 +121,10 @@ def test_an_odd_item_on_top_leaves_open_what_is_above_the_first_tweet() -> None:
 
 
 def test_odd_items_after_the_last_tweet_reach_down_to_the_first_of_the_next_page() -> None:
-    first = page(190, UNREADABLE)
+    first = page(195, 190, UNREADABLE)
     second = page(150, 140, upper=190, tail=first.tail)
 
-    assert first == PageProof(proved((190, 200)), newest=190, lowest=190, tail=(UNREADABLE,))
+    assert first == PageProof(proved((190, 200)), newest=195, lowest=190, tail=(UNREADABLE,))
     assert second == PageProof(
         proved((140, 151)), newest=150, lowest=140, odd=(OddInterval(IdRange(151, 190), (UNREADABLE,)),)
     )
@@ -253,7 +253,7 @@ def test_wherever_odd_items_stand_their_ids_are_never_proved(
     hidden = {timeline[place] for place in odd if place < len(timeline)}
     assert not any(each in claimed for each in hidden)
     readable = set(timeline) - hidden
-    assert all(each in claimed for each in readable)
+    assert all(each in claimed | left_open for each in readable if each >= upper)
     below_the_newest = [each for each in hidden if upper < each < (max(readable) if is_head else 401)]
     assert all(each in left_open for each in below_the_newest)
 
@@ -331,3 +331,11 @@ def test_an_end_above_which_some_may_be_missing_is_not_believed_however_often_it
 def test_much_is_missing_when_it_is_more_than_a_tenth(stored: int, tweet_count: int | None, much: bool) -> None:
     assert lacks_much(stored, tweet_count) is much
     assert replace(UNKNOWN, counted=stored, tweet_count=tweet_count).lacks_much is much
+
+
+def test_a_pinned_tweet_beside_an_item_that_cannot_be_read_proves_nothing() -> None:
+    odd = Oddity(DoubtKind.UNREADABLE, "{}")
+
+    proof = judge_page(hole=IdRange(1, 100), upper=100, items=[10, odd], requested_from=1, settled_below=1_000)
+
+    assert proof == PageProof(tail=(odd,))
