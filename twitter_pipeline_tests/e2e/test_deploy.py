@@ -213,6 +213,7 @@ def test_the_image_has_all_that_the_program_and_its_workers_need() -> None:
         "platform_system": "Linux",
         "platform_machine": "x86_64",
         "python_version": "3.12",
+        "python_full_version": "3.12.0",
     }
 
     missing: set[str] = set()
