@@ -162,7 +162,7 @@ def _goes_on(alert: OpenAlert | None, trouble: Trouble | None) -> bool:
 def judge_tokens(states: Sequence[TokenState], env_keys: Collection[str]) -> Findings:
     """Find the tokens of this environment that are out of use, and whether one is left."""
     here = [each for each in states if each.env_key in env_keys]
-    out = [each for each in here if each.status is not TokenStatus.ACTIVE]
+    out = [each for each in here if each.out_of_use]
     well = frozenset((AlertKind.TOKEN_OUT_OF_USE, each.env_key) for each in here if each.status is TokenStatus.ACTIVE)
     troubles = [_token_trouble(each) for each in out]
     if not out or len(out) < len(env_keys):

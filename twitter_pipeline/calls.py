@@ -68,7 +68,7 @@ something is answered: a request for thousands of accounts then ends in minutes,
 class Reply(Generic[T]):
     """A good answer, and what it took to get it.
 
-    `answered_at` is X's clock where it was sent, else ours. `calls` counts every try.
+    `answered_at` is X's clock where it was sent, else ours. `calls` counts every try, `waited_s` only waits for budget.
     """
 
     value: T
@@ -246,8 +246,9 @@ class XApi:
             try:
                 answer = send(grant.token)
             except ApiError as error:
-                self.pool.settle(grant.lease, settlement_of(error))
+                # In this order: once it is settled others may be leased the same token.
                 self.pool.reject(grant.lease, error)
+                self.pool.settle(grant.lease, settlement_of(error))
                 self._pause_or_raise(error, effort)
                 continue
             self._faults_in_a_row = 0
@@ -274,7 +275,6 @@ class XApi:
         if pause_s:
             jittered_s = pause_s * random.uniform(0.5, 1.0)
             logger.info("%s; trying again in %.1f s", error, jittered_s)
-            effort.waited_s += jittered_s
             if self._stop.wait(jittered_s):
                 raise Interrupted("stopped while a call was to be tried again") from error
 
@@ -325,17 +325,8 @@ def settlement_of(error: ApiError) -> Settlement:
         duration_ms=error.duration_ms,
         transaction_id=error.transaction_id,
         error=str(error),
-        back_off_s=FIRST_BACK_OFF_S * random.uniform(1.0, 1.25) if _leaves_us_guessing(error) else None,
+        back_off_s=FIRST_BACK_OFF_S * random.uniform(1.0, 1.25),
     )
-
-
-def _leaves_us_guessing(error: ApiError) -> bool:
-    """Whether a 429 came without headers that show the window, or the day's, used up."""
-    if not isinstance(error, TooManyRequests):
-        return False
-    limits = error.rate_limits
-    windows = (limits.window, limits.day) if limits else ()
-    return not any(window is not None and window.remaining == 0 for window in windows)
 
 
 def _not_billed(answer: RulesAnswer) -> tuple[int, int, int]:

@@ -57,6 +57,7 @@ def estimate_request(settings: Settings, database: Database, requests: Sequence[
             stop=stop,
             budgets=settings.budgets,
             prices=settings.prices,
+            retests=True,
         )
         now = datetime.now(UTC)
         resolver = Resolver(

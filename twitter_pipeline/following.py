@@ -11,7 +11,7 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.progress import load_busiest_endpoint, load_expected_calls, load_ids_left
 from twitter_pipeline.store.runs import Progress, load_progress
 from twitter_pipeline.store.windows import load_windows
-from twitter_pipeline.tokens import CONFIRMATION
+from twitter_pipeline.tokens import CONFIRMATION, REFUSED
 from twitter_pipeline.x_api.endpoints import Endpoint
 
 LOOKS_KEPT = 360
@@ -96,6 +96,7 @@ class RunFollower:
         endpoint = progress.waiting_for or load_busiest_endpoint(self._database, self._dagster_run_id)
         if endpoint is None or endpoint == CONFIRMATION:
             return
-        windows = load_windows(self._database, Endpoint(endpoint), sorted(self._settings.bearer_tokens))
+        at_endpoint = Endpoint(endpoint.removeprefix(REFUSED))
+        windows = load_windows(self._database, at_endpoint, sorted(self._settings.bearer_tokens))
         self._budget = budgets(windows, share=self._settings.backfill_share if self._is_backfill else 1.0)
         self._budget_read_at = now

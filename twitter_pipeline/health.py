@@ -31,6 +31,7 @@ CLOCKS_APART = timedelta(minutes=1)
 other the later may seem the earlier."""
 
 MEND_TOKEN = {
+    TokenStatus.SUSPENDED: "nothing: one call is about to show whether it works",
     TokenStatus.INVALID: "put the right one into .env, then: twitter-pipeline tokens check",
     TokenStatus.REVOKED: "mend it in X's developer console, then: twitter-pipeline tokens check",
     TokenStatus.CAPPED: "it is tried again by itself when X says, else daily",
@@ -158,7 +159,7 @@ def judge_watch(ledgers: Sequence[Ledger], *, longest: timedelta, now: datetime)
 
 def judge_tokens(states: Sequence[TokenState], env_keys: Collection[str]) -> Verdict:
     """Tell whether every token of this environment is fit for use; one that was never used counts as such."""
-    out = [each for each in states if each.env_key in env_keys and each.status is not TokenStatus.ACTIVE]
+    out = [each for each in states if each.env_key in env_keys and each.out_of_use]
     if not env_keys:
         return Verdict("No token: put TWITTER_BEARER_1=... into .env", is_grave=True)
     if not out:

@@ -31,7 +31,7 @@ from twitter_pipeline.errors import (
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database, DatabaseFault
 from twitter_pipeline.store.stream import ListenLock
-from twitter_pipeline.store.tokens import load_tokens, register_tokens
+from twitter_pipeline.store.tokens import load_tokens, register_tokens, retest_tokens
 from twitter_pipeline.store.windows import Lease, WindowState, load_windows
 from twitter_pipeline.stream_work import LockLost, NothingTracked, RuleKeeper, Say, Storer
 from twitter_pipeline.tokens import TokenPool
@@ -87,6 +87,7 @@ class Listener:
         self._env_keys = sorted(settings.bearer_tokens)
         self._refused: dict[str, str] = {}
         register_tokens(database, self._env_keys, [endpoint.value for endpoint in Endpoint])
+        retest_tokens(database, self._env_keys)
 
     def run(self) -> None:
         """Listen; an outage of the database is waited for, without a connection, so that nothing is paid in vain.
@@ -197,8 +198,8 @@ class Listener:
         try:
             answer = self._streams.connect(bearer_token=grant.token)
         except ApiError as error:
-            line.pool.settle(grant.lease, settlement_of(error))
             line.pool.reject(grant.lease, error)
+            line.pool.settle(grant.lease, settlement_of(error))
             raise
         try:
             line.pool.settle(grant.lease, settlement_of_answer(answer))
@@ -226,7 +227,8 @@ class Listener:
         told = ""
         while not self._stop.is_set():
             windows = load_windows(self._database, Endpoint.STREAM, self._env_keys)
-            usable = [each for each in windows if each.usable and each.env_key not in self._refused]
+            fit = [each for each in windows if each.leasable or each.undecided]
+            usable = [each for each in fit if each.env_key not in self._refused]
             if not usable:
                 raise self._no_token()
             ready = next((each for each in usable if _rests_until(each) is None), None)

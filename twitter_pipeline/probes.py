@@ -131,7 +131,7 @@ def judge_heartbeats(ages: Mapping[str, timedelta]) -> Finding:
 def judge_tokens(words: Mapping[str, TokenStatus], env_keys: Collection[str]) -> Finding:
     """Tell whether a token can be used: of this environment, or of all that are known where it has none."""
     here = {key: words.get(key, TokenStatus.ACTIVE) for key in env_keys} or words
-    fit = [key for key, status in here.items() if status is TokenStatus.ACTIVE]
+    fit = [key for key, status in here.items() if status in (TokenStatus.ACTIVE, TokenStatus.SUSPENDED)]
     if not here:
         return Finding(Part.TOKENS, is_well=False, said="none is known")
     unfit = ", ".join(f"{key} is {status}" for key, status in here.items() if status is not TokenStatus.ACTIVE)

@@ -134,6 +134,8 @@ class FetchSession:
             stop=self._stop,
             budgets=settings.budgets,
             prices=settings.prices,
+            # The watch and the sweep test tokens at growing intervals; a user has perhaps just mended one.
+            retests=leads and kind in ESTIMATED,
         )
         self._api = XApi(self._client, pool, stop=self._stop)
         self._waiting: Callable[[], Waiting | None] = lambda: pool.waiting

@@ -32,9 +32,14 @@ class Used:
         )
 
 
+def is_refused(window: Window) -> bool:
+    """Whether X refuses calls, and nothing is sent for a while."""
+    return window.refused_since is not None and window.paused_until is not None and window.paused_until > window.now
+
+
 def is_used_up(window: Window) -> bool:
-    """Whether no call can be sent before the window resets, of 15 minutes or of a day."""
-    return any(
+    """Whether no call can be sent before a pause ends or the window resets, of 15 minutes or of a day."""
+    return is_refused(window) or any(
         reset_at is not None and reset_at > window.now and left is not None and left <= window.in_flight
         for left, reset_at in (
             (window.remaining, window.reset_at),
@@ -44,7 +49,9 @@ def is_used_up(window: Window) -> bool:
 
 
 def free_at(window: Window) -> datetime | None:
-    """Return when a window that is used up has calls again."""
+    """Return when a call may be sent again where none may be now."""
+    if is_refused(window):
+        return window.paused_until
     is_of_the_day = window.day_remaining is not None and window.day_remaining <= window.in_flight
     return window.day_reset_at if is_of_the_day and window.day_reset_at else window.reset_at
 
@@ -60,7 +67,7 @@ def explain(states: Sequence[TokenState], windows: Sequence[Window]) -> list[str
     out = [each for each in states if each.status is not TokenStatus.ACTIVE]
     active = {each.env_key for each in states if each.status is TokenStatus.ACTIVE}
     lines: list[str] = []
-    if states and not active:
+    if states and all(each.out_of_use for each in states):
         lines.append("Nothing can be fetched: no token is fit for use.")
     lines += [str(each) for each in out]
     for endpoint, of_endpoint in _by_endpoint(each for each in windows if each.env_key in active).items():
@@ -69,13 +76,24 @@ def explain(states: Sequence[TokenState], windows: Sequence[Window]) -> list[str
             continue
         frees = min((at for each in used_up if (at := free_at(each)) is not None), default=None)
         until = "" if frees is None else f" until {frees.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        if len(used_up) == len(active):
+        refused = [each for each in used_up if is_refused(each)]
+        if refused:
+            names = ", ".join(f"{each.env_key} since {_clock(each.refused_since)}" for each in refused)
+            ends = min(each.paused_until for each in refused if each.paused_until is not None)
+            lines.append(
+                f"X refuses calls of {endpoint} to {names}: nothing is sent with it there until {_clock(ends)}."
+            )
+        elif len(used_up) == len(active):
             lines.append(
                 f"Work waits at {endpoint}: the limits of all {counted(len(active), 'token')} are used up{until}."
             )
         else:
             lines.append(f"{endpoint}: used up for {len(used_up):,} of {counted(len(active), 'token')}{until}.")
     return lines or ["No token holds work up." if states else "No token is known yet."]
+
+
+def _clock(instant: datetime | None) -> str:
+    return "" if instant is None else f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _by_endpoint(windows: Iterable[Window]) -> Mapping[str, list[Window]]:

@@ -17,18 +17,30 @@ from twitter_pipeline.errors import (
     ApiError,
     BudgetReached,
     ConfigurationError,
+    ConnectionFault,
     Interrupted,
     NoTokenAvailable,
     ResourceForbidden,
+    ServerFault,
     TokenForbidden,
     TokenRejected,
+    UnreadableAnswer,
     UsageCapped,
 )
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.spending import count_spending, find_used_up
-from twitter_pipeline.store.tokens import TokenState, load_tokens, refuse_to_mix, register_tokens, save_token_status
+from twitter_pipeline.store.tokens import (
+    TokenState,
+    load_tokens,
+    postpone_test,
+    refuse_to_mix,
+    register_tokens,
+    retest_tokens,
+    save_token_refusal,
+    save_token_status,
+)
 from twitter_pipeline.store.windows import (
     Lease,
     Purse,
@@ -42,6 +54,7 @@ from twitter_pipeline.store.windows import (
 )
 from twitter_pipeline.words import TokenStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
+from twitter_pipeline.x_api.problems import LONGEST_CAP
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +65,7 @@ _CONTENDED_PAUSE_S = 0.1
 _LONGEST_CONTENDED_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
 _STOP_CHECK_S = 0.25
+_SAME_PAUSE = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +77,20 @@ class Grant:
     waited_s: float
 
 
+NO_TOKEN: Final = "No token can call"  # noqa: S105 words, not a secret
+"""Begins the message of NoTokenAvailable."""
+
 CONFIRMATION: Final = "confirmation"
 """What work waits for that will request an end again, late enough to confirm it."""
 
 
+REFUSED: Final = "refused "
+"""Begins what work waits for at an endpoint where X refuses calls, followed by the endpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """That work waits, until when, and what for: the budget of an endpoint, or CONFIRMATION."""
+    """That work waits, until when, and what for: the budget of an endpoint, REFUSED with one, or CONFIRMATION."""
 
     what: str
     until: datetime
@@ -93,6 +114,7 @@ class TokenPool:
     whatever their wishes, until nothing is lost by taking it. Setting `stop` ends every wait with Interrupted. That an
     endpoint is closed to a token that works elsewhere is known to this pool only: the next one asks once again.
     No call is sent that could cost more than the `budgets` have left, whatever other pools send at the same time.
+    With `retests`, as when a user starts something, the first call with each token that X has refused tests it.
     """
 
     def __init__(
@@ -105,6 +127,7 @@ class TokenPool:
         stop: threading.Event | None = None,
         budgets: Budgets | None = None,
         prices: Prices | None = None,
+        retests: bool = False,
     ) -> None:
         if not bearer_tokens:
             raise ConfigurationError("No bearer token is configured. Put TWITTER_BEARER_1=... into .env")
@@ -117,19 +140,23 @@ class TokenPool:
         self._budgets = budgets or Budgets()
         self._prices = prices or Prices()
         self._settled = threading.Condition()
-        self._announced: set[Waiting] = set()
+        self._announced: tuple[Endpoint, datetime] | None = None
         self._waiting: dict[int, Endpoint] = {}
-        self._waits_until: dict[Endpoint, datetime] = {}
+        self._waits: dict[Endpoint, Waiting] = {}
+        self._paused_until: dict[tuple[Endpoint, str], datetime] = {}
         self._worked: set[tuple[Endpoint, str]] = set()
         self._closed: dict[tuple[Endpoint, str], Closed] = {}
+        self._forbidden_until: dict[tuple[Endpoint, str], datetime] = {}
         refuse_to_mix(database, self._env_keys)
         register_tokens(database, self._env_keys, [endpoint.value for endpoint in Endpoint])
+        if retests:
+            retest_tokens(database, self._env_keys)
         count_spending(database, self._budgets)
 
     @property
     def waiting(self) -> Waiting | None:
         """What work in this process waits for, the soonest first; None while none waits."""
-        waits = (Waiting(endpoint.value, self._waits_until[endpoint]) for endpoint in tuple(self._waiting.values()))
+        waits = (self._waits[endpoint] for endpoint in tuple(self._waiting.values()))
         return min(waits, key=lambda each: each.until, default=None)
 
     def lease(
@@ -219,15 +246,28 @@ class TokenPool:
 
     def settle(self, lease: Lease, settlement: Settlement) -> None:
         """Correct the window by what X said, and let one who waits look again."""
-        settle_call(self._database, lease, settlement)
+        paused_until = settle_call(self._database, lease, settlement)
+        if settlement.refused and paused_until is not None:
+            self._report_refusal(lease, paused_until)
         self._wake(2)
 
+    def _report_refusal(self, lease: Lease, paused_until: datetime) -> None:
+        """Log one line for each pause, not one for each call under way that is refused too."""
+        key = lease.endpoint, lease.env_key
+        with self._settled:
+            known = self._paused_until.get(key)
+            if known is not None and paused_until < known + _SAME_PAUSE:
+                return
+            self._paused_until[key] = paused_until
+        text = "X refuses calls of %s to %s (429): nothing is sent with it there until %s"
+        until = f"{paused_until.astimezone(UTC):%H:%M:%S} UTC"
+        logger.warning(text, lease.endpoint, lease.env_key, until, extra=_details(lease))
+
     def accept(self, lease: Lease) -> None:
-        """Note that a token works: one whose cap was to be tried again is active."""
+        """Note that a token works: one that was out of use is active."""
         self._worked.add((lease.endpoint, lease.env_key))
-        if lease.was_capped:
-            save_token_status(self._database, lease.token_id, TokenStatus.ACTIVE)
-            logger.info("Token %s works again", lease.env_key, extra=_details(lease))
+        self._forbidden_until.pop((lease.endpoint, lease.env_key), None)
+        self._end_test(lease)
 
     def reject(self, lease: Lease, error: ApiError) -> None:
         """Take a token out of use, or off the endpoint, for what its answer says; other errors say nothing of it."""
@@ -235,22 +275,51 @@ class TokenPool:
             self._closed[lease.endpoint, lease.env_key] = Closed(datetime.now(UTC), str(error))
             text = "Token %s is of no use for %s: %s"
             logger.warning(text, lease.env_key, lease.endpoint, error, extra=_details(lease))
+            self._end_test(lease)
         elif (retirement := retire(error, now=datetime.now(UTC))) is not None:
-            status, until = retirement
-            save_token_status(self._database, lease.token_id, status, reason=str(error), until=until)
-            logger.warning("Token %s is %s: %s", lease.env_key, status, error, extra=_details(lease))
+            self._retire(lease, error, *retirement)
+        elif isinstance(error, ServerFault | ConnectionFault | UnreadableAnswer):
+            if lease.is_test:
+                postpone_test(self._database, lease.token_id)
+            return
         else:
+            self._end_test(lease)
             return
         self._wake(len(self._waiting) + 1)
 
+    def _retire(self, lease: Lease, error: ApiError, status: TokenStatus, until: datetime | None) -> None:
+        if status is TokenStatus.CAPPED:
+            save_token_status(self._database, lease.token_id, status, reason=str(error), until=until)
+            logger.warning("Token %s is %s: %s", lease.env_key, status, error, extra=_details(lease))
+            return
+        saved = save_token_refusal(self._database, lease.token_id, status, reason=str(error), called_at=lease.called_at)
+        if saved is None:
+            return
+        status, until = saved
+        self._forbidden_until[lease.endpoint, lease.env_key] = until
+        text = "Token %s is %s, and tested again after %s: %s"
+        at = f"{until.astimezone(UTC):%H:%M:%S} UTC"
+        logger.warning(text, lease.env_key, status, at, error, extra=_details(lease))
+
+    def _end_test(self, lease: Lease) -> None:
+        if lease.is_test:
+            save_token_status(self._database, lease.token_id, TokenStatus.ACTIVE)
+            logger.info("Token %s works again", lease.env_key, extra=_details(lease))
+            self._wake(len(self._waiting) + 1)
+
     def _concerns_endpoint(self, lease: Lease, error: ApiError) -> bool:
-        """Whether a refusal closes just the endpoint to the token."""
+        """Whether a refusal closes just the endpoint to the token.
+
+        Where the token has worked at others only, a second refusal shows that the first was no fault of a moment.
+        """
         match error:
             case ResourceForbidden():
                 return error.of_endpoint
             case TokenForbidden():
+                forbidden_until = self._forbidden_until.get((lease.endpoint, lease.env_key))
+                is_second = forbidden_until is not None and lease.called_at >= forbidden_until
                 return not error.everywhere and (
-                    lease.endpoint.lacks_in_some_plans or self._works_only_elsewhere(lease)
+                    lease.endpoint.lacks_in_some_plans or (is_second and self._works_only_elsewhere(lease))
                 )
             case _:
                 return False
@@ -268,24 +337,26 @@ class TokenPool:
 
     def _wait(self, endpoint: Endpoint, tries: int) -> None:
         windows = load_windows(self._database, endpoint, self._open_to(endpoint))
-        if not any(window.usable for window in windows):
+        if not any(window.leasable or window.undecided for window in windows):
             raise self._no_token(endpoint)
         until = waits_until(windows, lease_s=self._lease_s, share=self._share)
         if until is None:
             self._pause(min(_CONTENDED_PAUSE_S * tries, _LONGEST_CONTENDED_PAUSE_S))
             return
         # What the latest look has told holds for all who wait there.
-        self._waits_until[endpoint] = until
+        is_refused = all(window.refused_since is not None for window in windows if window.leasable)
+        self._waits[endpoint] = Waiting(f"{REFUSED}{endpoint}" if is_refused else endpoint.value, until)
         self._waiting[threading.get_ident()] = endpoint
         left_s = min((until - windows[0].now).total_seconds(), _LONGEST_PAUSE_S)
-        if until == waits_until(windows, lease_s=self._lease_s):
-            self._announce("Waiting for budget for %s until %s: %s used up", Waiting(endpoint.value, until), windows)
+        if is_refused:
+            self._announce("X refuses calls of %s; nothing is sent until %s: %s", endpoint, until, windows)
+            self._pause(left_s)
+        elif until == waits_until(windows, lease_s=self._lease_s):
+            self._announce("Waiting for budget for %s until %s: %s used up", endpoint, until, windows)
             self._pause(left_s)
         else:
             resets_at = soonest_reset(windows) or until
-            self._announce(
-                "Leaving calls of %s to others until %s, ever fewer: %s", Waiting(endpoint.value, resets_at), windows
-            )
+            self._announce("Leaving calls of %s to others until %s, ever fewer: %s", endpoint, resets_at, windows)
             # One at a time, each of whom wakes the next: all would ask at once for the few calls that become free.
             self._pause(max(left_s, _CONTENDED_PAUSE_S), in_turn_at=endpoint)
 
@@ -307,21 +378,20 @@ class TokenPool:
         waiting = (thread for thread, waits_for in tuple(self._waiting.items()) if waits_for is endpoint)
         return next(waiting) == threading.get_ident()
 
-    def _announce(self, text: str, waiting: Waiting, windows: list[WindowState]) -> None:
+    def _announce(self, text: str, endpoint: Endpoint, until: datetime, windows: list[WindowState]) -> None:
         with self._settled:
-            if waiting in self._announced:
+            if self._announced == (endpoint, until):
                 return
-            self._announced = {waiting}
-        names = ", ".join(window.env_key for window in windows if window.usable)
-        until = f"{waiting.until:%H:%M:%S} UTC"
-        logger.info(text, waiting.what, until, names, extra={"endpoint": waiting.what})
+            self._announced = endpoint, until
+        names = ", ".join(window.env_key for window in windows if window.leasable)
+        logger.info(text, endpoint, f"{until:%H:%M:%S} UTC", names, extra={"endpoint": endpoint})
 
     def _no_token(self, endpoint: Endpoint) -> NoTokenAvailable:
         states = "\n".join(
             f"  {self._describe(token, endpoint)}" for token in load_tokens(self._database, self._env_keys)
         )
         return NoTokenAvailable(
-            f"No token can call {endpoint}:\n{states}\n"
+            f"{NO_TOKEN} {endpoint}:\n{states}\n"
             "Mend or add a token in .env, then run `twitter-pipeline tokens check`; what was fetched is stored."
         )
 
@@ -339,7 +409,7 @@ def retire(error: ApiError, *, now: datetime) -> tuple[TokenStatus, datetime | N
             return TokenStatus.REVOKED, None
         case UsageCapped():
             # A date that has come already, as today's has, would have the token tried again at once, and without end.
-            told = error.until is not None and error.until > now
+            told = error.until is not None and now < error.until <= now + LONGEST_CAP
             return TokenStatus.CAPPED, error.until if told else now + RECHECK_CAPPED_AFTER
         case _:
             return None
@@ -350,14 +420,16 @@ def waits_until(windows: list[WindowState], *, lease_s: float, share: float = 1.
 
     For a whole window that is the soonest reset, for a `share` of it also when the reserve for others has shrunk.
     """
-    frees = [window.exhausted_until(lease_s=lease_s, share=share) for window in windows if window.usable]
+    if any(window.undecided for window in windows):
+        return None
+    frees = [window.exhausted_until(lease_s=lease_s, share=share) for window in windows if window.leasable]
     known = [free for free in frees if free is not None]
     return min(known) if len(known) == len(frees) else None
 
 
 def soonest_reset(windows: list[WindowState]) -> datetime | None:
     """Return when the next of the windows that are open resets."""
-    resets = (window.reset_at for window in windows if window.usable)
+    resets = (window.reset_at for window in windows if window.leasable)
     return min((reset for reset in resets if reset is not None and reset > windows[0].now), default=None)
 
 

@@ -155,7 +155,7 @@ def _no_budget(database: Database, settings: Settings) -> str | None:
     """Say why no call could be sent now, None when one can."""
     endpoint = endpoint_of(current_detection(database, settings))
     windows = load_windows(database, endpoint, sorted(settings.bearer_tokens))
-    if windows and not any(window.usable for window in windows):
+    if windows and not any(window.leasable for window in windows):
         return "no token is fit for use: see `twitter-pipeline tokens`"
     until = waits_until(windows, lease_s=LONGEST_CALL_S) if windows else None
     if until is not None and until > datetime.now(UTC) + timedelta(seconds=1):

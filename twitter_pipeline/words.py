@@ -7,6 +7,7 @@ class TokenStatus(StrEnum):
     """Whether a token is fit for use."""
 
     ACTIVE = "active"
+    SUSPENDED = "suspended"
     INVALID = "invalid"
     REVOKED = "revoked"
     CAPPED = "capped"

@@ -61,7 +61,7 @@ class FreePool:
         self._x = x
 
     def lease(self, endpoint: Endpoint, **_: object) -> Grant:
-        lease = Lease(0, 0, "TWITTER_BEARER_1", endpoint, self._x.clock.now, None, None, was_capped=False)
+        lease = Lease(0, 0, "TWITTER_BEARER_1", endpoint, self._x.clock.now, None, None, is_test=False)
         return Grant(lease, TOKEN, 0.0)
 
     def settle(self, *_: object) -> None:

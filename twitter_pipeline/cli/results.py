@@ -11,6 +11,7 @@ from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.words import STYLES, dollars, duration, number
 from twitter_pipeline.store.runs import AccountReport, Expected, RunReport
 from twitter_pipeline.texts import counted
+from twitter_pipeline.tokens import NO_TOKEN
 from twitter_pipeline.words import AccountOutcome, RunStatus
 
 ACCOUNTS_SHOWN = 50
@@ -95,7 +96,10 @@ def show_problems(terminal: Terminal, ending: Ending) -> None:
         terminal.say(f"... and {len(missing) - ACCOUNTS_SHOWN:,} more")
     if error is not None and (not missing or report is None or report.status is RunStatus.FAILED):
         terminal.say(f"Error: {error}")
-    if missing or error is not None:
+    if error is not None and error.startswith(NO_TOKEN):
+        # Until one works the same command would send nothing, or only test the tokens.
+        terminal.say("What was fetched is stored. When a token works, the same command fetches only what is missing.")
+    elif missing or error is not None:
         terminal.say("What was fetched is stored. Run the same command again: it fetches only what is missing.")
 
 

@@ -16,7 +16,7 @@ from twitter_pipeline.cli.words import NOTHING, STYLES, duration, instant, numbe
 from twitter_pipeline.store.activity import UseOfDay, Window, load_all_windows, load_use_of_day
 from twitter_pipeline.store.tokens import TokenState, load_tokens, refuse_to_mix, register_tokens
 from twitter_pipeline.token_check import TokenCheck, check_tokens
-from twitter_pipeline.token_page import Used, explain, remarks, used_by_token
+from twitter_pipeline.token_page import Used, explain, is_refused, remarks, used_by_token
 from twitter_pipeline.words import TokenStatus
 from twitter_pipeline.x_api.client import XApiClient
 from twitter_pipeline.x_api.endpoints import Endpoint
@@ -171,11 +171,18 @@ def _windows(windows: Sequence[Window]) -> FittedTable:
             number(each.remaining) if is_open else NOTHING,
             number(each.limit),
             f"{each.reset_at:%H:%M:%S}" if is_open else NOTHING,
-            until_reset(each.reset_at, each.now),
+            _until_free(each),
             number(each.in_flight),
             day_window(each),
         )
     return lines
+
+
+def _until_free(window: Window) -> str:
+    """Say until when nothing is sent after a refusal, else when the window resets."""
+    if is_refused(window) and window.paused_until is not None:
+        return f"refused, waits {duration((window.paused_until - window.now).total_seconds())}"
+    return until_reset(window.reset_at, window.now)
 
 
 def until_reset(reset_at: datetime | None, now: datetime) -> str:

@@ -139,6 +139,7 @@ def look_up(settings: Settings, work: Workplace, usernames: Sequence[str]) -> Re
             stop=stop,
             budgets=settings.budgets,
             prices=settings.prices,
+            retests=True,
         )
         resolver = Resolver(
             XApi(client, pool, stop=stop),

@@ -16,6 +16,7 @@ STYLES = {
     RunStatus.RUNNING: "blue",
     RunStatus.CANCELLED: "yellow",
     TokenStatus.ACTIVE: "green",
+    TokenStatus.SUSPENDED: "yellow",
     TokenStatus.CAPPED: "yellow",
     TokenStatus.INVALID: "red",
     TokenStatus.REVOKED: "red",

@@ -22,3 +22,4 @@ class Token(Base):
     status_since: Mapped[datetime] = mapped_column(server_default=func.now())
     status_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    refusals: Mapped[int] = mapped_column(Integer, server_default="0")

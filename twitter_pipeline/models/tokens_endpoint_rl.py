@@ -32,3 +32,8 @@ class TokenEndpointRateLimit(Base):
     opened_at: Mapped[datetime | None]
     refusals: Mapped[int] = mapped_column(Integer, server_default="0")
     observed_at: Mapped[datetime | None]
+    answered_at: Mapped[datetime | None]
+    answered_call_at: Mapped[datetime | None]
+    known_at: Mapped[datetime | None]
+    refused_since: Mapped[datetime | None]
+    paused_until: Mapped[datetime | None]

@@ -15,7 +15,8 @@ from twitter_pipeline.orchestration.resources import note_cancelling, open_datab
 from twitter_pipeline.orchestration.tags import kind_of, tag_run
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.runs import OpenRun
-from twitter_pipeline.session import AS_ITS_ACCOUNTS, CANCELLED, Broken, how_it_broke
+from twitter_pipeline.session import AS_ITS_ACCOUNTS, CANCELLED, ESTIMATED, Broken, how_it_broke
+from twitter_pipeline.store.tokens import load_tokens, retest_tokens
 
 
 class LedRun:
@@ -36,6 +37,9 @@ class LedRun:
             opened = stack.enter_context(open_database(os.environ))
             kind = kind_of(self._run.tags)
             requests = requests_of(kind, self._run, self._instance, opened.database)
+            if kind in ESTIMATED:
+                # A user has started it, and has perhaps just mended a token; workers may have others than this process.
+                retest_tokens(opened.database, [token.env_key for token in load_tokens(opened.database)])
             stack.callback(report_written, self._instance, self._run, opened.database)
             fetch_run = stack.enter_context(
                 OpenRun(opened.database, dagster_run_id=self._run.run_id, kind=kind, requests=requests, is_shared=True)

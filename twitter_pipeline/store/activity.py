@@ -78,6 +78,8 @@ class Window:
     day_reset_at: datetime | None
     in_flight: int
     now: datetime
+    refused_since: datetime | None = None
+    paused_until: datetime | None = None
 
 
 def load_latest_runs(database: Database, *, count: int) -> list[RunLine]:
@@ -161,9 +163,16 @@ def load_all_windows(database: Database) -> list[Window]:
             window.day_reset_at,
             window.in_flight,
             func.clock_timestamp(),
+            window.refused_since,
+            window.paused_until,
         )
         .join(Token, Token.id == window.token_id)
-        .where((window.limit.is_not(None)) | (window.reset_at.is_not(None)) | (window.in_flight > 0))
+        .where(
+            window.limit.is_not(None)
+            | window.reset_at.is_not(None)
+            | window.refused_since.is_not(None)
+            | (window.in_flight > 0)
+        )
         .order_by(Token.env_key, window.endpoint)
     )
     with database.engine.connect() as connection:

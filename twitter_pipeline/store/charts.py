@@ -59,7 +59,7 @@ FROM summed CROSS JOIN span ORDER BY at, username
 
 RUN = """
 SELECT started_at, greatest(coalesce(finished_at, now()), started_at + interval '1 second'),
-       CASE WHEN status = 'running' THEN waiting_for END
+       CASE WHEN status = 'running' THEN replace(waiting_for, 'refused ', '') END
 FROM fetch_runs WHERE id = %s
 """
 

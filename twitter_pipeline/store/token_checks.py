@@ -1,5 +1,7 @@
 """The statement on `tokens_endpoint_rl` and `api_calls` that tests a token which nobody may lease."""
 
+from collections.abc import Sequence
+
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.tokens import TokenState
 from twitter_pipeline.store.windows import Lease
@@ -18,6 +20,22 @@ SELECT leased_at, endpoint, token_id FROM taken
 RETURNING id, called_at
 """
 
+# What no response can have said stems from a clock of this server that was wrong.
+FORGET = """
+UPDATE tokens_endpoint_rl
+SET remaining = NULL, reset_at = NULL, reset_epoch = NULL, day_remaining = NULL, day_reset_at = NULL,
+    day_reset_epoch = NULL, paused_until = NULL, known_at = NULL, answered_at = NULL, answered_call_at = NULL
+WHERE token_id = ANY (%(token_ids)s) AND (
+    reset_at > now() + interval '1 hour' OR day_reset_at > now() + interval '48 hours'
+    OR paused_until > now() + interval '48 hours' OR known_at > now() + interval '1 minute'
+)
+"""
+
+
+def forget_impossible_state(database: Database, token_ids: Sequence[int]) -> None:
+    """Clear windows and pauses of tokens that lie farther ahead than X can have said."""
+    database.execute(FORGET, {"token_ids": list(token_ids)})
+
 
 def begin_check(database: Database, token: TokenState, endpoint: Endpoint) -> Lease:
     """Take the right to one call with a token that is out of use, whatever its window says."""
@@ -30,5 +48,5 @@ def begin_check(database: Database, token: TokenState, endpoint: Endpoint) -> Le
         called_at=called_at,
         user_id=None,
         fetch_run_id=None,
-        was_capped=token.status is TokenStatus.CAPPED,
+        is_test=token.status is not TokenStatus.ACTIVE,
     )

@@ -36,11 +36,44 @@ UPDATE tokens
 SET status = %(status)s::token_status,
     status_reason = %(reason)s,
     status_until = %(until)s::timestamptz,
+    refusals = 0,
     status_since = CASE WHEN status = %(status)s::token_status THEN status_since ELSE now() END
 WHERE id = %(token_id)s
   AND (status, status_reason, status_until) IS DISTINCT FROM
       (%(status)s::token_status, %(reason)s::text, %(until)s::timestamptz)
 """
+
+# The first refusal suspends a token; that of the call which tests it retires it, for longer each time. A call that was
+# sent before the token went out of use, or came back, is late: its refusal says nothing new.
+REFUSE = """
+UPDATE tokens t
+SET status = CASE WHEN t.status = 'active' THEN 'suspended' ELSE %(retired)s END::token_status,
+    status_reason = %(reason)s,
+    status_since = CASE WHEN t.status = 'active' THEN clock_timestamp() ELSE t.status_since END,
+    status_until = clock_timestamp() + interval '1 second' * CASE
+        WHEN t.status = 'active' THEN %(suspended_s)s::float8
+        ELSE least(%(first_retest_s)s::float8 * 2 ^ least(t.refusals, 20), %(longest_retest_s)s::float8)
+    END,
+    refusals = CASE WHEN t.status = 'active' THEN 0 ELSE t.refusals + 1 END
+WHERE t.id = %(token_id)s AND t.status_since <= %(called_at)s
+RETURNING t.status::text, t.status_until
+"""
+
+POSTPONE = """
+UPDATE tokens SET status_until = clock_timestamp() + %(suspended_s)s * interval '1 second'
+WHERE id = %(token_id)s AND status = 'suspended'
+"""
+
+RETEST = """
+UPDATE tokens SET status_until = clock_timestamp()
+WHERE env_key = ANY (%(env_keys)s::text[]) AND status IN ('invalid', 'revoked')
+"""
+
+SUSPENDED_S = 5.0
+"""So long after a 401, or a 403 of the app, one call shows whether it was more than a moment's fault of X."""
+
+FIRST_RETEST_S = 60.0
+LONGEST_RETEST_S = 86_400.0
 
 WORKER_LOCK = 7_305_811
 """First key of the advisory locks by which workers tell which tokens they have; the second is a hash of the key."""
@@ -57,11 +90,11 @@ SELECT coalesce(bool_or(t.env_key = ANY (%(env_keys)s::text[])), false),
              AND l.classid::bigint = %(lock)s AND l.objid::bigint = hashtext(t.env_key)::bigint & 4294967295
        )), false)
 FROM tokens t
-WHERE t.status = 'active' OR (t.status = 'capped' AND t.status_until <= now())
+WHERE t.status::text IN ('active', 'suspended') OR t.status_until <= now()
 """
 
 LOAD = """
-SELECT id, env_key, status::text, status_reason, status_since, status_until
+SELECT id, env_key, status::text, status_reason, status_since, status_until, refusals
 FROM tokens
 WHERE %(env_keys)s::text[] IS NULL OR env_key = ANY (%(env_keys)s::text[])
 ORDER BY env_key
@@ -78,11 +111,20 @@ class TokenState:
     reason: str | None
     since: datetime
     until: datetime | None
+    refusals: int = 0
+
+    @property
+    def out_of_use(self) -> bool:
+        """Whether X has refused the token for good, or capped it; after one refusal that is still open."""
+        return self.status is not TokenStatus.ACTIVE and not (
+            self.status is TokenStatus.SUSPENDED and self.refusals == 0
+        )
 
     def __str__(self) -> str:
         if self.status is TokenStatus.ACTIVE:
             return f"{self.env_key}: active"
-        until = f", until {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
+        word = "until" if self.status is TokenStatus.CAPPED else "tested again after"
+        until = f", {word} {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
         return f"{self.env_key}: {self.status} since {self.since:%Y-%m-%d %H:%M} UTC{until} ({self.reason})"
 
 
@@ -115,12 +157,45 @@ def save_token_status(
     database.execute(SET_STATUS, {"token_id": token_id, "status": status.value, "reason": reason, "until": until})
 
 
+def save_token_refusal(
+    database: Database, token_id: int, retired: TokenStatus, *, reason: str, called_at: datetime
+) -> tuple[TokenStatus, datetime] | None:
+    """Suspend a token that X has refused, or retire it where the refused call was to test it.
+
+    Returns its status and when it is tested again, or None where the refusal is of a call sent before the token's
+    status last changed.
+    """
+    rows = database.execute(
+        REFUSE,
+        {
+            "token_id": token_id,
+            "retired": retired.value,
+            "reason": reason,
+            "called_at": called_at,
+            "suspended_s": SUSPENDED_S,
+            "first_retest_s": FIRST_RETEST_S,
+            "longest_retest_s": LONGEST_RETEST_S,
+        },
+    )
+    return (TokenStatus(rows[0][0]), rows[0][1]) if rows else None
+
+
+def postpone_test(database: Database, token_id: int) -> None:
+    """Leave a token suspended a little longer, after a test that has shown nothing."""
+    database.execute(POSTPONE, {"token_id": token_id, "suspended_s": SUSPENDED_S})
+
+
+def retest_tokens(database: Database, env_keys: Iterable[str]) -> None:
+    """Let one call test each of these tokens that X has refused, now."""
+    database.execute(RETEST, {"env_keys": sorted(env_keys)})
+
+
 def load_tokens(database: Database, env_keys: Sequence[str] | None = None) -> list[TokenState]:
     """Return the tokens of these names, or all, by name."""
     rows = database.execute(LOAD, {"env_keys": None if env_keys is None else list(env_keys)})
     return [
-        TokenState(id=id_, env_key=env_key, status=TokenStatus(status), reason=reason, since=since, until=until)
-        for id_, env_key, status, reason, since, until in rows
+        TokenState(id_, env_key, TokenStatus(status), reason, since, until, refusals)
+        for id_, env_key, status, reason, since, until, refusals in rows
     ]
 
 

@@ -15,17 +15,25 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
 - Calls in flight are counted afresh when a window closes, and when an answer tells of a new one. A call that was
   leased less than `STRADDLE_S` before may reach X after the reset, so it still counts then. An older one was counted in
   the old window; if its worker died, it is forgotten here.
+- ordered: the newest response decides, by X's Date and then by when its call was sent; a call that was sent after the
+  newest response had been settled is newer whatever its Date. An older response only reduces `in_flight`.
+- bounded: a reset that is past or farther ahead of X's own Date than its window is long is unknown.
+- paused: after a 429 nothing is sent until the latest reset it shows for a limit with no call left, else for a back-off
+  that doubles with each refusal that no success has followed. Then one call at a time finds out.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, LiteralString
+
+import psycopg
 
 from twitter_pipeline.budgets import Budgets, Cost, Period
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.words import CallOutcome, TokenStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
-from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
+from twitter_pipeline.x_api.rate_limit import RateLimits
 
 STRADDLE_S = 10
 """A call is connected and written within this time (the client's connect and write time-outs together)."""
@@ -38,13 +46,15 @@ RELEASE_S = 2
 X's clock comes in whole seconds, and a call takes its time.
 """
 
-FIRST_BACK_OFF_S = 60
-LONGEST_BACK_OFF_S = 900
+FIRST_BACK_OFF_S = 60.0
+LONGEST_BACK_OFF_S = 900.0
 """Waits after a 429 that does not say until when: X advises at least 60 s (docs.x.com, "Rate limits")."""
 
 # Windows that reset in the same second of X's clock share the work: the one with the most calls left goes first.
 # The row lock is taken without SKIP LOCKED on purpose: a token whose row is locked for a moment is still the one whose
 # window resets soonest, and skipping it could look as if no token had budget.
+# Of a token that is out of use one call is leased when its time has come, before those of all others; while it is under
+# way the token is suspended for all processes. A process that has waited for the token's row finds that it is too late.
 # The commit does not wait for the disk: if the server crashes right now, settle writes the row of the call again.
 LEASE = """
 WITH clock AS (
@@ -67,22 +77,34 @@ WITH clock AS (
     ) reserve
     WHERE w.endpoint = %(endpoint)s
       AND t.env_key = ANY (%(env_keys)s)
-      AND (t.status = 'active' OR (t.status = 'capped' AND t.status_until <= clock.now))
+      AND (t.status = 'active' OR t.status_until <= clock.now)
       AND NOT coalesce(w.day_reset_at > clock.now AND w.day_remaining <= w.in_flight + reserve.day_calls, false)
       AND CASE
           WHEN w.reset_at > clock.now THEN w.remaining > w.in_flight + reserve.calls
-          WHEN w.reset_at IS NULL THEN w.in_flight = 0 OR w.leased_at < clock.now - %(lease_s)s * interval '1 second'
           ELSE true
       END
+      AND coalesce(w.paused_until <= clock.now, true)
+      AND (
+          w.reset_at IS NOT NULL AND w.refused_since IS NULL
+          OR w.in_flight = 0
+          OR w.leased_at < clock.now - %(lease_s)s * interval '1 second'
+      )
       AND (
           %(spacing_s)s::float8 IS NULL
           OR coalesce(greatest(w.leased_at, w.observed_at), '-infinity')
                  <= clock.now - %(spacing_s)s * interval '1 second'
              AND (w.in_flight = 0 OR w.leased_at < clock.now - %(lease_s)s * interval '1 second')
       )
-    ORDER BY is_open DESC, w.reset_epoch, w.remaining - w.in_flight DESC, w.leased_at NULLS FIRST, w.token_id
+    ORDER BY t.status = 'active', is_open DESC, w.reset_epoch, w.remaining - w.in_flight DESC,
+             w.leased_at NULLS FIRST, w.token_id
     LIMIT 1
     FOR UPDATE OF w
+), tested AS (
+    UPDATE tokens t
+    SET status = 'suspended', status_until = chosen.now + %(lease_s)s * interval '1 second'
+    FROM chosen
+    WHERE t.id = chosen.token_id AND chosen.status <> 'active' AND t.status_until <= chosen.now
+    RETURNING t.id
 ), taken AS (
     UPDATE tokens_endpoint_rl w
     SET in_flight = 1 + CASE
@@ -92,9 +114,14 @@ WITH clock AS (
         opened_at = CASE WHEN chosen.is_open THEN w.opened_at ELSE chosen.now END,
         remaining = CASE WHEN chosen.is_open THEN w.remaining END,
         reset_at = CASE WHEN chosen.is_open THEN w.reset_at END,
+        answered_at = CASE WHEN chosen.is_open THEN w.answered_at
+                           ELSE greatest(w.answered_at, to_timestamp(w.reset_epoch)) END,
+        answered_call_at = CASE WHEN chosen.is_open THEN w.answered_call_at ELSE chosen.now END,
+        known_at = CASE WHEN chosen.is_open THEN w.known_at ELSE chosen.now END,
         leased_at = chosen.now
     FROM chosen
     WHERE w.token_id = chosen.token_id AND w.endpoint = %(endpoint)s
+      AND (chosen.status = 'active' OR EXISTS (SELECT FROM tested))
     RETURNING w.token_id
 ), logged AS (
     INSERT INTO api_calls (called_at, endpoint, token_id, user_id, fetch_run_id)
@@ -108,7 +135,7 @@ SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.n
 # With budgets the call is taken only if they allow what it may cost at most, which is reserved with its row.
 LEASE_WITHIN = (
     LEASE.replace(
-        "taken AS (",
+        "tested AS (",
         """allowed AS MATERIALIZED (
     SELECT chosen.*, passed.period, passed.is_used_up
     FROM chosen
@@ -118,8 +145,9 @@ LEASE_WITHIN = (
         %(run_posts)s::bigint, %(day_usd)s::numeric, %(day_posts)s::bigint, %(month_usd)s::numeric,
         %(month_posts)s::bigint
     ) AS passed
-), taken AS (""",
+), tested AS (""",
     )
+    .replace("FROM chosen\n    WHERE t.id", "FROM allowed AS chosen\n    WHERE chosen.period IS NULL AND t.id")
     .replace(
         "FROM chosen\n    WHERE w.token_id", "FROM allowed AS chosen\n    WHERE chosen.period IS NULL AND w.token_id"
     )
@@ -137,36 +165,24 @@ _LEASE_WITHIN_IN_ONE_LINE = " ".join(LEASE_WITHIN.split())
 """As SETTLE below."""
 
 # Settling twice changes nothing: the second time the call has an outcome. The row of the call is inserted where a crash
-# of the server lost it; if another call has its number by then, the time tells them apart. Headers count by X's own
-# epoch: a later epoch is a new window, the same one can only shrink, an earlier one is a late answer about a window
-# that is gone. So is the same one, when the window has been closed since the call was sent. reset_at is X's reset less
-# X's clock, from now on: at most a second late (X's clock comes in whole seconds) and never early. An answer without
-# headers, as a time-out or a 5xx, may have been counted all the same.
+# of the server lost it; if another call has its number by then, the time tells them apart. reset_at is X's reset less
+# X's clock, from now on: at most a second late (X's clock comes in whole seconds) and never early. A response that
+# describes no window, as a time-out or a 5xx, may have been counted all the same. A refused call that was sent during
+# the pause of another belongs to the same refusal. A success ends the pause only where it describes a window.
 SETTLE = """
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
-), said AS (
-    SELECT clock.now,
-           %(limit)s::int AS "limit", %(remaining)s::int AS remaining, %(epoch)s::bigint AS epoch,
-           coalesce(
-               clock.now + %(resets_in_s)s::float8 * interval '1 second', to_timestamp(%(epoch)s::bigint)
-           ) AS reset_at,
-           %(day_limit)s::int AS day_limit, %(day_remaining)s::int AS day_remaining, %(day_epoch)s::bigint AS day_epoch,
-           coalesce(
-               clock.now + %(day_resets_in_s)s::float8 * interval '1 second', to_timestamp(%(day_epoch)s::bigint)
-           ) AS day_reset_at
-    FROM clock
 ), logged AS (
     INSERT INTO api_calls AS c (
         id, called_at, endpoint, token_id, user_id, fetch_run_id, status_code, outcome, rl_limit, rl_remaining,
         rl_reset_at, result_count, billed_posts, billed_users, duration_ms, transaction_id, error, reserved_posts,
         reserved_users
+    ) VALUES (
+        %(call_id)s, %(called_at)s, %(endpoint)s, %(token_id)s, %(user_id)s::bigint, %(fetch_run_id)s::bigint,
+        %(status)s, %(outcome)s::call_outcome, %(limit)s, %(remaining)s, to_timestamp(%(epoch)s::bigint),
+        %(result_count)s, %(billed_posts)s, %(billed_users)s, %(duration_ms)s, %(transaction_id)s, %(error)s,
+        %(reserved_posts)s::int, %(reserved_users)s::int
     )
-    SELECT %(call_id)s, %(called_at)s, %(endpoint)s, %(token_id)s, %(user_id)s::bigint, %(fetch_run_id)s::bigint,
-           %(status)s, %(outcome)s::call_outcome, said."limit", said.remaining, to_timestamp(said.epoch),
-           %(result_count)s, %(billed_posts)s, %(billed_users)s, %(duration_ms)s, %(transaction_id)s, %(error)s,
-           %(reserved_posts)s::int, %(reserved_users)s::int
-    FROM said
     ON CONFLICT (id, called_at) DO UPDATE
     SET status_code = excluded.status_code, outcome = excluded.outcome, rl_limit = excluded.rl_limit,
         rl_remaining = excluded.rl_remaining, rl_reset_at = excluded.rl_reset_at,
@@ -176,53 +192,12 @@ WITH clock AS (
     WHERE c.outcome IS NULL
     RETURNING c.called_at
 )
-UPDATE tokens_endpoint_rl w
-SET in_flight = CASE
-        WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN calls_in_flight(
-            w.token_id, w.endpoint, logged.called_at - %(straddle_s)s * interval '1 second', %(call_id)s
-        )
-        WHEN logged.called_at > coalesce(w.opened_at - %(straddle_s)s * interval '1 second', '-infinity')
-            THEN greatest(0, w.in_flight - 1)
-        ELSE w.in_flight
-    END,
-    opened_at = CASE WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN logged.called_at ELSE w.opened_at END,
-    "limit" = CASE WHEN said.epoch >= coalesce(w.reset_epoch, 0) THEN said."limit" ELSE w."limit" END,
-    remaining = CASE
-        WHEN %(back_off_s)s::float8 IS NOT NULL THEN 0
-        WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN said.remaining
-        WHEN said.epoch = w.reset_epoch AND NOT (w.reset_at IS NULL AND logged.called_at < w.opened_at)
-            THEN least(w.remaining, said.remaining)
-        WHEN said.epoch IS NULL AND w.remaining > 0 THEN w.remaining - 1
-        ELSE w.remaining
-    END,
-    reset_at = CASE
-        WHEN %(back_off_s)s::float8 IS NOT NULL THEN greatest(
-            said.reset_at,
-            said.now + least(%(back_off_s)s * 2 ^ least(w.refusals, 10), %(longest_s)s) * interval '1 second'
-        )
-        WHEN said.epoch > coalesce(w.reset_epoch, 0) THEN said.reset_at
-        WHEN said.epoch = w.reset_epoch AND NOT (w.reset_at IS NULL AND logged.called_at < w.opened_at)
-            THEN least(w.reset_at, said.reset_at)
-        ELSE w.reset_at
-    END,
-    reset_epoch = greatest(w.reset_epoch, said.epoch),
-    day_limit = coalesce(said.day_limit, w.day_limit),
-    day_remaining = CASE
-        WHEN said.day_epoch > coalesce(w.day_reset_epoch, 0) THEN said.day_remaining
-        WHEN said.day_epoch = w.day_reset_epoch THEN least(w.day_remaining, said.day_remaining)
-        ELSE w.day_remaining
-    END,
-    day_reset_at = CASE
-        WHEN said.day_epoch > coalesce(w.day_reset_epoch, 0) THEN said.day_reset_at
-        WHEN said.day_epoch = w.day_reset_epoch THEN least(w.day_reset_at, said.day_reset_at)
-        ELSE w.day_reset_at
-    END,
-    day_reset_epoch = greatest(w.day_reset_epoch, said.day_epoch),
-    refusals = CASE WHEN %(back_off_s)s::float8 IS NOT NULL THEN w.refusals + 1
-                    WHEN %(outcome)s = 'ok' THEN 0 ELSE w.refusals END,
-    observed_at = CASE WHEN said.epoch IS NULL THEN w.observed_at ELSE said.now END
-FROM said, logged
-WHERE w.token_id = %(token_id)s AND w.endpoint = %(endpoint)s
+SELECT settled.* FROM logged, clock, settle_window(
+    %(token_id)s::int, %(endpoint)s, %(call_id)s::bigint, logged.called_at, clock.now, %(answered_at)s::timestamptz,
+    %(describes)s::bool, %(succeeded)s::bool, %(refused)s::bool, %(limit)s::int, %(remaining)s::int,
+    %(epoch)s::bigint, %(day_limit)s::int, %(day_remaining)s::int, %(day_epoch)s::bigint, %(retry_after_s)s::float8,
+    %(back_off_s)s::float8, %(longest_s)s::float8, %(straddle_s)s::float8
+) AS settled
 """
 
 # psycopg remembers how it has read a statement of up to 4,096 characters, which SETTLE has without its indentation.
@@ -232,7 +207,7 @@ BUDGET = """
 SELECT t.env_key, t.status::text, t.status_until,
        coalesce(%(now)s::timestamptz, clock_timestamp()) AS now,
        w."limit", w.remaining, w.reset_at, w.day_limit, w.day_remaining, w.day_reset_at, w.in_flight, w.leased_at,
-       w.opened_at
+       w.opened_at, w.refused_since, w.paused_until
 FROM tokens_endpoint_rl w
 JOIN tokens t ON t.id = w.token_id
 WHERE w.endpoint = %(endpoint)s AND t.env_key = ANY (%(env_keys)s)
@@ -244,7 +219,8 @@ ORDER BY t.env_key
 class Lease:
     """The right to send one call with one token; also the row in `api_calls` that it will be settled on.
 
-    `reserved` is what it may cost at most, None where no budget is set.
+    Where it `is_test`, its response decides whether a token that is out of use works again. `reserved` is what it may
+    cost at most, None where no budget is set.
     """
 
     call_id: int
@@ -254,7 +230,7 @@ class Lease:
     called_at: datetime
     user_id: int | None
     fetch_run_id: int | None
-    was_capped: bool
+    is_test: bool
     reserved: Cost | None = None
 
 
@@ -288,8 +264,28 @@ class Settlement:
     duration_ms: int | None = None
     transaction_id: str | None = None
     error: str | None = None
-    back_off_s: float | None = None
-    """Set on a 429 whose headers do not say that the window is used up: for how long to leave the token alone."""
+    back_off_s: float = FIRST_BACK_OFF_S
+    """How long to pause after a 429 that does not show until when; it doubles with each one that follows."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether X refused the call because of a limit."""
+        return self.outcome is CallOutcome.TOO_MANY_REQUESTS
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether X accepted the call: a 2xx, readable or not."""
+        return self.outcome is CallOutcome.OK or (
+            not self.refused and self.status is not None and 200 <= self.status < 300
+        )
+
+    @property
+    def describes_window(self) -> bool:
+        """Whether the headers speak of the endpoint's window; elsewhere they may be those of another limiter."""
+        if not self.refused:
+            return self.succeeded or self.status in (400, 404)
+        limits = self.rate_limits or RateLimits()
+        return any(window is not None and window.remaining == 0 for window in (limits.window, limits.day))
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,18 +305,31 @@ class WindowState:
     in_flight: int
     leased_at: datetime | None
     opened_at: datetime | None
+    refused_since: datetime | None = None
+    paused_until: datetime | None = None
 
     @property
     def usable(self) -> bool:
+        """Whether the token can be expected to work: one that X has refused only tests itself."""
+        return self.leasable and self.status not in (TokenStatus.INVALID, TokenStatus.REVOKED)
+
+    @property
+    def leasable(self) -> bool:
         """Whether the token may be leased as far as its status goes."""
-        lifted = self.status_until is not None and self.status_until <= self.now
-        return self.status is TokenStatus.ACTIVE or (self.status is TokenStatus.CAPPED and lifted)
+        is_due = self.status_until is not None and self.status_until <= self.now
+        return self.status is TokenStatus.ACTIVE or is_due
+
+    @property
+    def undecided(self) -> bool:
+        """Whether one call is to show soon that the token works."""
+        return self.status is TokenStatus.SUSPENDED
 
     def exhausted_until(self, *, lease_s: float, share: float = 1.0) -> datetime | None:
-        """Return from when on a call may be had of both its windows; None while an answer may free one sooner.
+        """Return from when on a call may be had; None while an answer may free one sooner.
 
-        That is the reset of a window that is used up; where only the reserve for others is left, it is when that has
-        become small enough. Calls that were leased longer than `lease_s` ago will not be answered: their workers died.
+        That is the end of a pause, or the reset of a window that is used up; where only the reserve for others is
+        left, it is when that has become small enough. Calls that were leased longer than `lease_s` ago will not be
+        answered: their workers died.
         """
         answers_come = self.leased_at is not None and self.leased_at > self.now - timedelta(seconds=lease_s)
         in_flight = 0 if answers_come else self.in_flight
@@ -333,6 +342,8 @@ class WindowState:
             )
             if remaining is not None and reset_at is not None and reset_at > self.now
         ]
+        if self.paused_until is not None:
+            frees.append(self.paused_until)
         return max((free for free in frees if free > self.now), default=None)
 
 
@@ -367,11 +378,12 @@ def lease_call(
     a test says otherwise.
     """
     params = _lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, now)
-    rows = database.execute(LEASE, params)
+    rows = _take(database, LEASE, params)
     if not rows:
         return None
     call_id, token_id, env_key, status, called_at = rows[0]
-    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, status == TokenStatus.CAPPED)
+    is_test = status != TokenStatus.ACTIVE
+    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test)
 
 
 def lease_call_within(
@@ -392,7 +404,8 @@ def lease_call_within(
     back what the call did not cost. The run must have its row.
     """
     budgets = purse.budgets
-    rows = database.execute(
+    rows = _take(
+        database,
         _LEASE_WITHIN_IN_ONE_LINE,
         {
             **_lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, now),
@@ -413,9 +426,22 @@ def lease_call_within(
         return None
     call_id, token_id, env_key, status, called_at, period, is_used_up = rows[0]
     if call_id is None:
-        return Short(Period(period), is_used_up)
-    was_capped = status == TokenStatus.CAPPED
-    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, was_capped, purse.most)
+        # Without a period another process has just taken the call that tests the token.
+        return None if period is None else Short(Period(period), is_used_up)
+    is_test = status != TokenStatus.ACTIVE
+    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test, purse.most)
+
+
+def _take(database: Database, statement: LiteralString, params: dict[str, object]) -> list[tuple[Any, ...]]:
+    """Run a lease. One that finds its row changed goes on to the next and keeps both: two of them may block each other.
+
+    The server then ends one, which has taken nothing.
+    """
+    while True:
+        try:
+            return database.execute(statement, params)
+        except psycopg.errors.DeadlockDetected:
+            continue
 
 
 def _lease_params(
@@ -442,11 +468,16 @@ def _lease_params(
     }
 
 
-def settle_call(database: Database, lease: Lease, settlement: Settlement, *, now: datetime | None = None) -> None:
-    """Write what became of a call, and correct the window by what X said; settling twice changes nothing."""
+def settle_call(
+    database: Database, lease: Lease, settlement: Settlement, *, now: datetime | None = None
+) -> datetime | None:
+    """Write what became of a call, and correct the window by what X said; settling twice changes nothing.
+
+    Returns until when the token is paused at the endpoint, if it is.
+    """
     limits = settlement.rate_limits or RateLimits()
     window, day = limits.window, limits.day
-    database.execute(
+    rows = database.execute(
         _SETTLE_IN_ONE_LINE,
         {
             "call_id": lease.call_id,
@@ -468,17 +499,21 @@ def settle_call(database: Database, lease: Lease, settlement: Settlement, *, now
             "limit": window.limit if window else None,
             "remaining": window.remaining if window else None,
             "epoch": window.reset_epoch if window else None,
-            "resets_in_s": _resets_in_s(window, limits.answered_at),
+            "answered_at": limits.answered_at,
+            "describes": settlement.describes_window,
+            "succeeded": settlement.succeeded,
+            "refused": settlement.refused,
             "day_limit": day.limit if day else None,
             "day_remaining": day.remaining if day else None,
             "day_epoch": day.reset_epoch if day else None,
-            "day_resets_in_s": _resets_in_s(day, limits.answered_at),
+            "retry_after_s": limits.retry_after_s,
             "back_off_s": settlement.back_off_s,
             "longest_s": LONGEST_BACK_OFF_S,
             "straddle_s": STRADDLE_S,
             "now": now,
         },
     )
+    return rows[0][0] if rows else None
 
 
 def load_windows(
@@ -487,9 +522,3 @@ def load_windows(
     """Return what is known of these tokens' windows at an endpoint, by name."""
     rows = database.execute(BUDGET, {"endpoint": endpoint.value, "env_keys": env_keys, "now": now})
     return [WindowState(env_key, TokenStatus(status), *rest) for env_key, status, *rest in rows]
-
-
-def _resets_in_s(window: RateLimitWindow | None, answered_at: datetime | None) -> float | None:
-    if window is None or answered_at is None:
-        return None
-    return window.reset_epoch - answered_at.timestamp()

@@ -9,7 +9,7 @@ bodies quoted in public issues.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from twitter_pipeline.errors import (
     ApiError,
@@ -38,6 +38,9 @@ from twitter_pipeline.x_api.json_values import (
 from twitter_pipeline.x_api.rate_limit import read_rate_limits
 
 _LONGEST_MESSAGE = 300
+
+LONGEST_CAP = timedelta(days=32)
+"""A cap that X dates farther ahead has no date: its periods are a day or a month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +219,16 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
     problem = _read_failure_body(body)
     error_class = next(error_class for applies, error_class in _RULES if applies(status, problem))
     told = str(problem) or "no explanation"
+    limits = read_rate_limits(headers)
     error = error_class(
         f"{attempted} was answered with status {status}: {told}",
         status=status,
-        rate_limits=None if issubclass(error_class, _LIMITS_OF_ANOTHER) else read_rate_limits(headers),
+        rate_limits=None if issubclass(error_class, _LIMITS_OF_ANOTHER) else limits,
         transaction_id=headers.get("x-transaction-id"),
     )
     match error:
         case UsageCapped():
-            error.until = _start_of_day(problem.reset_date)
+            error.until = _cap_ends(problem, limits.answered_at)
         case TokenForbidden():
             error.everywhere = _is_app_suspended(problem)
         case ResourceForbidden():
@@ -268,6 +272,14 @@ def _describe_text(body: bytes) -> str:
     if title:
         return clean_text(title[1].strip())
     return clean_text(re.sub(r"<[^>]*>", " ", text).strip())
+
+
+def _cap_ends(problem: Problem, answered_at: datetime | None) -> datetime | None:
+    """Return when a cap ends: a day that X names, unless that has come by its own clock or is farther than a month."""
+    until = _start_of_day(problem.reset_date)
+    if until is None or answered_at is None or answered_at < until <= answered_at + LONGEST_CAP:
+        return until
+    return None
 
 
 def _start_of_day(date: str) -> datetime | None:

@@ -14,11 +14,12 @@ from functools import lru_cache
 
 _DIGITS = re.compile(r"[0-9]{1,10}")
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
-_HTTP_DATE = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
+_HTTP_DATE = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} (GMT|UTC)")
 
 _MOST_CALLS = 2**31 - 1
 # 2100-01-01: what lies beyond is no time of a reset, but milliseconds or garbage.
 _LATEST_RESET = 4_102_444_800
+_LONGEST_DAY_S = 48 * 3600.0
 _LONGEST_RETRY_AFTER_S = 31 * 24 * 3600.0
 
 
@@ -50,7 +51,7 @@ def read_rate_limits(headers: Mapping[str, str]) -> RateLimits:
     answered_at = _read_http_date(headers.get("date", ""))
     return RateLimits(
         window=_read_window(headers, "x-rate-limit"),
-        day=_read_day(headers),
+        day=_read_day(headers, answered_at),
         answered_at=answered_at,
         retry_after_s=_read_retry_after(headers.get("retry-after"), answered_at),
     )
@@ -66,10 +67,16 @@ def _read_window(headers: Mapping[str, str], prefix: str) -> RateLimitWindow | N
     return RateLimitWindow(limit=limit, remaining=remaining, reset_epoch=reset_epoch)
 
 
-def _read_day(headers: Mapping[str, str]) -> RateLimitWindow | None:
-    windows = [_read_window(headers, "x-app-limit-24hour"), _read_window(headers, "x-user-limit-24hour")]
+def _read_day(headers: Mapping[str, str], answered_at: datetime | None) -> RateLimitWindow | None:
+    both = (_read_window(headers, "x-app-limit-24hour"), _read_window(headers, "x-user-limit-24hour"))
+    windows = [window for window in both if window is not None and _is_day(window, answered_at)]
     # Of two that are used up, the one that resets last is the one to wait for.
-    return min(filter(None, windows), key=lambda window: (window.remaining, -window.reset_epoch), default=None)
+    return min(windows, key=lambda window: (window.remaining, -window.reset_epoch), default=None)
+
+
+def _is_day(window: RateLimitWindow, answered_at: datetime | None) -> bool:
+    """Whether a day's window may end when X says; the one beside it may be true where it is false."""
+    return answered_at is None or 0 < window.reset_epoch - answered_at.timestamp() <= _LONGEST_DAY_S
 
 
 def _read_number(value: str | None, *, at_most: int) -> int | None:

@@ -36,7 +36,8 @@ QUOTED = Path(__file__).parents[1] / "payloads" / "x_api_problem_bodies.json"
 
 DONE, PARTIAL, FAILED = AccountOutcome.DONE, AccountOutcome.PARTIAL, AccountOutcome.FAILED
 UNAVAILABLE = AccountOutcome.UNAVAILABLE
-ACTIVE, INVALID, REVOKED, CAPPED = TokenStatus.ACTIVE, TokenStatus.INVALID, TokenStatus.REVOKED, TokenStatus.CAPPED
+ACTIVE, SUSPENDED, CAPPED = TokenStatus.ACTIVE, TokenStatus.SUSPENDED, TokenStatus.CAPPED
+INVALID, REVOKED = TokenStatus.INVALID, TokenStatus.REVOKED
 
 
 def quoted(name: str) -> RawAnswer:
@@ -123,7 +124,7 @@ ROWS = {
         quoted("since_id_with_start_time_search"), FAILED, "Invalid use of 'since_id' or 'until_id' in conjunction"
     ),
     "max_results_too_small": Row(quoted("max_results_too_small"), FAILED, "is not between 5 and 100"),
-    "unauthorized": Row(quoted("unauthorized"), DONE, "status 401: Unauthorized", token=INVALID),
+    "unauthorized": Row(quoted("unauthorized"), DONE, "status 401: Unauthorized", token=SUSPENDED),
     "credits_depleted": Row(quoted("credits_depleted"), DONE, "does not have any credits", token=CAPPED),
     "spend_cap_reached": Row(quoted("spend_cap_reached"), DONE, "billing cycle spend cap", token=CAPPED),
     "usage_capped_monthly_product": Row(
@@ -133,9 +134,9 @@ ROWS = {
         problem(403, title="Forbidden", detail="This client application has been suspended.", type="about:blank"),
         DONE,
         "This client application has been suspended",
-        token=REVOKED,
+        token=SUSPENDED,
     ),
-    "client_not_enrolled": Row(quoted("client_not_enrolled")),
+    "client_not_enrolled": Row(quoted("client_not_enrolled"), token=SUSPENDED),
     "unsupported_authentication_app_only": Row(quoted("unsupported_authentication_app_only")),
     "forbidden_action": Row(quoted("forbidden_action"), FAILED, "You are not permitted to perform this action"),
     "a 404": Row(problem(404, title="Not Found", type="about:blank"), DONE),
@@ -189,7 +190,7 @@ LOOK_UPS = {
         "cut, once",
     )
 } | {
-    "client_not_enrolled": Row(quoted("client_not_enrolled"), DONE, "attached to a Project", token=REVOKED),
+    "client_not_enrolled": Row(quoted("client_not_enrolled"), DONE, "attached to a Project", token=SUSPENDED),
 }
 
 
@@ -283,7 +284,7 @@ def test_an_answer_on_a_timeline_does_to_token_account_and_run_what_it_means(
     else:
         (retired,) = (token for token in states(workshop).values() if token.status is not ACTIVE)
         assert row.says in (retired.reason or "")
-        assert (retired.until is not None) == (row.token is CAPPED)
+        assert retired.until is not None  # when it is tested again
     assert said.startswith(f"@alpha {row.outcome}: ") if row.code else said == ""
     assert row.says in said or not row.code
     assert_every_call_has_its_row(workshop)
@@ -364,20 +365,23 @@ def test_a_token_whose_plan_lacks_one_endpoint_is_left_out_there_and_works_elsew
     result = workshop.fetch("alpha", "beta")
 
     assert told(result) == (0, "")
-    assert [token.status for token in states(workshop).values()] == [ACTIVE, ACTIVE]
+    # What may be said of the app suspends the token until a call has tested it, which the other one does not wait for.
+    refused = SUSPENDED if name == "client_not_enrolled" else ACTIVE
+    assert [token.status for token in states(workshop).values()] == [refused, ACTIVE]
     assert calls_by_token(workshop) == {(0, USERS_BY): 1, (0, USER_TWEETS): 1, (1, USER_TWEETS): 4}
 
 
 @pytest.mark.usefixtures("_one_after_the_other")
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "words", "calls_each"),
     [
-        ("client_not_enrolled", "attached to a Project"),
-        ("unsupported_authentication_app_only", "Application-Only is forbidden for this endpoint"),
+        # It may have been said by mistake, so a second call tests it.
+        ("client_not_enrolled", "attached to a Project", 2),
+        ("unsupported_authentication_app_only", "Application-Only is forbidden for this endpoint", 1),
     ],
 )
-def test_an_endpoint_that_is_closed_to_every_token_ends_the_run_with_one_call_each(
-    make_workshop: MakeWorkshop, name: str, words: str
+def test_an_endpoint_that_is_closed_to_every_token_ends_the_run_with_few_calls_each(
+    make_workshop: MakeWorkshop, name: str, words: str, calls_each: int
 ) -> None:
     workshop = make_workshop([silent(each, 60) for each in ("alpha", "beta", "gamma")], tokens=2)
     refusing(workshop, quoted(name), 0, 1)
@@ -386,7 +390,7 @@ def test_an_endpoint_that_is_closed_to_every_token_ends_the_run_with_one_call_ea
     code, said = told(result)
 
     assert result.report is not None
-    assert (result.report.status, code, timeline_calls(workshop)) == (RunStatus.FAILED, 1, 2)
+    assert (result.report.status, code, timeline_calls(workshop)) == (RunStatus.FAILED, 1, 2 * calls_each)
     assert "Error: No token can call /2/users/:id/tweets:" in said
     assert "TWITTER_BEARER_1: active, but refused there since 20" in said
     assert words in said
@@ -474,7 +478,10 @@ def test_two_of_three_tokens_that_die_half_way_do_not_stop_the_work(make_worksho
 
     assert told(result) == (0, "")
     assert all(workshop.stored(name) == workshop.truth(name) for name in names)
-    assert [token.status for token in states(workshop).values()] == [INVALID, INVALID, ACTIVE]
+    first, second, third = (token.status for token in states(workshop).values())
+    # Unless the run ends before the call that tests them.
+    assert {first, second} <= {SUSPENDED, INVALID}
+    assert third is ACTIVE
     assert workshop.bought_twice() == 0
     served = calls_by_token(workshop)
     assert all(served[token, USER_TWEETS] >= 7 for token in (0, 1, 2))

@@ -30,7 +30,6 @@ from twitter_pipeline_tests.integration import spender
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 TOKEN = "TWITTER_BEARER_1"  # noqa: S105 a name, not a secret
-LIMITS = RateLimits(window=RateLimitWindow(limit=100_000, remaining=100_000, reset_epoch=4_000_000_000))
 
 # What is counted beside what the calls say, of each day and run that is counted.
 BOTH = """
@@ -51,6 +50,11 @@ def assert_counted_as_billed(database: Database) -> None:
     assert [(name, counted) for name, counted, _ in rows] == [(name, summed) for name, _, summed in rows]
 
 
+def open_window(database: Database) -> None:
+    """Let no limit of X come in between."""
+    database.execute("UPDATE tokens_endpoint_rl SET \"limit\" = 100000, remaining = 100000, reset_at = '2090-01-01'")
+
+
 @dataclass
 class Till:
     """Where calls are paid, on a given clock."""
@@ -63,9 +67,7 @@ class Till:
     def __post_init__(self) -> None:
         register_tokens(self.database, [TOKEN], [endpoint.value for endpoint in Endpoint])
         # So that no call has to find out about the window first.
-        first = lease_call(self.database, Endpoint.USER_TWEETS, [TOKEN], lease_s=60, now=self.now - 40 * DAY)
-        assert first is not None
-        settle_call(self.database, first, Settlement(CallOutcome.OK, rate_limits=LIMITS), now=self.now - 40 * DAY)
+        open_window(self.database)
 
     def open_run(self) -> int:
         (run_id,) = self.database.execute(
@@ -96,7 +98,7 @@ class Till:
         settle_call(
             self.database,
             lease,
-            Settlement(CallOutcome.OK, status=200, rate_limits=LIMITS, billed_posts=posts, billed_users=users),
+            Settlement(CallOutcome.OK, status=200, billed_posts=posts, billed_users=users),
             now=self.now,
         )
 
@@ -410,7 +412,7 @@ def pool(database: Database) -> Iterator[TokenPool]:
     pool = TokenPool(
         database, {TOKEN: BearerToken("secret")}, lease_s=0.5, stop=stop, budgets=Budgets(day=Limit(posts=100))
     )
-    pool.settle(pool.lease(Endpoint.USER_TWEETS).lease, Settlement(CallOutcome.OK, rate_limits=LIMITS))
+    open_window(database)
     yield pool
     stop.set()
 
@@ -420,7 +422,7 @@ def test_who_could_be_paid_by_what_calls_under_way_give_back_waits_for_them(pool
     answer = threading.Timer(
         0.2,
         pool.settle,
-        (under_way.lease, Settlement(CallOutcome.OK, rate_limits=LIMITS, billed_posts=50, billed_users=0)),
+        (under_way.lease, Settlement(CallOutcome.OK, billed_posts=50, billed_users=0)),
     )
     answer.start()
 
@@ -439,7 +441,7 @@ def test_a_wait_for_calls_that_nobody_will_answer_ends(pool: TokenPool) -> None:
 
 def test_a_budget_that_is_used_up_is_told_with_its_end(pool: TokenPool) -> None:
     grant = pool.lease(Endpoint.USER_TWEETS, most=Cost(posts=100))
-    pool.settle(grant.lease, Settlement(CallOutcome.OK, rate_limits=LIMITS, billed_posts=100, billed_users=0))
+    pool.settle(grant.lease, Settlement(CallOutcome.OK, billed_posts=100, billed_users=0))
 
     with pytest.raises(BudgetReached) as reached:
         pool.lease(Endpoint.USER_TWEETS, most=Cost(posts=50))

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from twitter_pipeline import tokens
+from twitter_pipeline import token_check, tokens
+from twitter_pipeline.calls import settlement_of
 from twitter_pipeline.errors import (
+    ApiError,
     ConfigurationError,
     Interrupted,
     NoTokenAvailable,
@@ -22,10 +24,13 @@ from twitter_pipeline.errors import (
     UsageCapped,
 )
 from twitter_pipeline.sandbox.accounts import AccountSpec
+from twitter_pipeline.sandbox.windows import TokenSpec
 from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.store import tokens as store_tokens
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.tokens import load_tokens, register_tokens
 from twitter_pipeline.store.windows import RELEASE_S, Lease, Settlement, lease_call
+from twitter_pipeline.token_check import check_tokens
 from twitter_pipeline.tokens import Grant, TokenPool, Waiting
 from twitter_pipeline.words import CallOutcome, TokenStatus
 from twitter_pipeline.x_api.endpoints import Endpoint
@@ -55,6 +60,20 @@ def told(remaining: int, *, resets_in_s: float = 600) -> Settlement:
 
 def use_up(pool: TokenPool, *, resets_in_s: float = 600) -> None:
     pool.settle(pool.lease(ENDPOINT).lease, told(0, resets_in_s=resets_in_s))
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a suspended token be tested after a moment."""
+    monkeypatch.setattr(store_tokens, "SUSPENDED_S", 0.2)
+
+
+def reject(pool: TokenPool, error: ApiError) -> Lease:
+    """Send a call that X refuses."""
+    lease = pool.lease(ENDPOINT).lease
+    pool.reject(lease, error)
+    pool.settle(lease, settlement_of(error))
+    return lease
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -159,6 +178,28 @@ def test_a_pool_with_a_share_takes_what_others_leave_bit_by_bit_and_says_so_once
     assert lines == [f"{lines[0].partition(' until ')[0]} until {reset_at:%H:%M:%S} UTC, ever fewer: TWITTER_BEARER_1"]
 
 
+def test_refused_calls_are_logged_once_for_each_pause_and_shown_while_work_waits(
+    pool: TokenPool, caplog: pytest.LogCaptureFixture, stop: threading.Event
+) -> None:
+    pool.settle(pool.lease(ENDPOINT).lease, told(9))
+    leases = [pool.lease(ENDPOINT).lease for _ in range(3)]
+    with caplog.at_level(logging.INFO, "twitter_pipeline.tokens"), ThreadPoolExecutor(1) as threads:
+        for lease in leases:
+            pool.settle(lease, Settlement(CallOutcome.TOO_MANY_REQUESTS, 429))
+        waiter = threads.submit(pool.lease, ENDPOINT)
+        eventually(lambda: pool.waiting is not None)
+        waiting = pool.waiting
+        stop.set()
+        waiter.exception(timeout=20)
+
+    assert waiting is not None
+    assert waiting.what == f"refused {ENDPOINT}"
+    until = f"{waiting.until:%H:%M:%S} UTC"
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].startswith(f"X refuses calls of {ENDPOINT} to TWITTER_BEARER_1 (429): nothing is sent")
+    assert caplog.messages[1] == f"X refuses calls of {ENDPOINT}; nothing is sent until {until}: TWITTER_BEARER_1"
+
+
 def test_a_settlement_wakes_whoever_waits_for_the_first_answer(pool: TokenPool) -> None:
     probe = pool.lease(ENDPOINT)
     with ThreadPoolExecutor(1) as threads:
@@ -184,49 +225,158 @@ def test_stopping_ends_every_wait_soon(pool: TokenPool, stop: threading.Event) -
     assert pool.waiting is None
 
 
-def test_when_the_last_usable_token_is_rejected_those_who_wait_are_told(pool: TokenPool) -> None:
-    probe = pool.lease(ENDPOINT)
-    with ThreadPoolExecutor(2) as threads:
-        waiters = [threads.submit(pool.lease, ENDPOINT) for _ in range(2)]
-        pool.settle(probe.lease, Settlement(CallOutcome.TOKEN_REJECTED, 401))
-        pool.reject(probe.lease, TokenRejected("X says 401", status=401))
-        errors = [waiter.exception(timeout=20) for waiter in waiters]
+@pytest.mark.usefixtures("hasty")
+def test_when_the_last_usable_token_is_rejected_twice_those_who_wait_are_told(
+    pool: TokenPool, database: Database
+) -> None:
+    def call() -> None:
+        while True:
+            reject(pool, TokenRejected("X says 401", status=401))
 
-    # One of them may have been handed the token in between; what it sends is refused as well.
-    told_so = [error for error in errors if error is not None]
-    assert len(told_so) >= 1
-    assert {type(error) for error in told_so} == {NoTokenAvailable}
-    assert "TWITTER_BEARER_1: invalid since" in str(told_so[0])
-    assert "X says 401" in str(told_so[0])
+    with ThreadPoolExecutor(3) as threads:
+        errors = [waiter.exception(timeout=20) for waiter in [threads.submit(call) for _ in range(3)]]
+
+    assert {type(error) for error in errors} == {NoTokenAvailable}
+    assert "TWITTER_BEARER_1: invalid since" in str(errors[0])
+    assert "X says 401" in str(errors[0])
+    assert database.execute("SELECT count(*) FROM api_calls") == [(2,)]
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "first", "second"),
     [
-        (TokenRejected("x"), TokenStatus.INVALID),
-        (TokenForbidden("x"), TokenStatus.REVOKED),
-        (UsageCapped("x"), TokenStatus.CAPPED),
-        (ServerFault("x"), TokenStatus.ACTIVE),
+        (TokenRejected("x", status=401), TokenStatus.SUSPENDED, TokenStatus.INVALID),
+        (TokenForbidden("x", status=403), TokenStatus.SUSPENDED, TokenStatus.REVOKED),
+        (UsageCapped("x", status=402), TokenStatus.CAPPED, None),
+        (ServerFault("x", status=503), TokenStatus.ACTIVE, TokenStatus.ACTIVE),
     ],
 )
-def test_an_answer_takes_the_token_out_of_use_where_it_concerns_it(
-    pool: TokenPool, database: Database, error: TokenRejected, status: TokenStatus
+@pytest.mark.usefixtures("hasty")
+def test_a_refusal_suspends_the_token_and_that_of_the_test_retires_it(
+    pool: TokenPool, database: Database, error: ApiError, first: TokenStatus, second: TokenStatus | None
 ) -> None:
-    pool.reject(pool.lease(ENDPOINT).lease, error)
+    reject(pool, error)
+    (after_first,) = load_tokens(database)
+    if second is not None:
+        reject(pool, error)
+    (after_second,) = load_tokens(database)
+
+    assert (after_first.status, after_second.status) == (first, second or first)
+    assert (after_second.until is not None) == (first is not TokenStatus.ACTIVE)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_token_that_was_refused_for_a_moment_goes_on(
+    pool: TokenPool, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = reject(pool, TokenRejected("X says 401", status=401))
+    with caplog.at_level(logging.INFO, "twitter_pipeline.tokens"):
+        grant = pool.lease(ENDPOINT)
+        pool.settle(grant.lease, told(9))
+        pool.accept(grant.lease)
 
     (token,) = load_tokens(database)
-    assert token.status is status
-    assert (token.until is not None) == (status is TokenStatus.CAPPED)
+    assert grant.lease.called_at - refused.called_at >= timedelta(seconds=0.2)
+    assert (grant.lease.is_test, token.status, token.reason, token.until) == (True, TokenStatus.ACTIVE, None, None)
+    assert "Token TWITTER_BEARER_1 works again" in caplog.messages
 
 
-def test_saying_the_same_of_a_token_again_keeps_since_when(pool: TokenPool, database: Database) -> None:
-    lease = pool.lease(ENDPOINT).lease
-    pool.reject(lease, TokenRejected("x"))
+@pytest.mark.usefixtures("hasty")
+def test_one_call_of_all_processes_tests_a_suspended_token_and_the_others_wait(database: Database) -> None:
+    one = {"TWITTER_BEARER_1": SECRETS["TWITTER_BEARER_1"]}
+    pools = [TokenPool(database, one, lease_s=60) for _ in range(4)]
+    reject(pools[0], TokenRejected("X says 401", status=401))
+    endpoints = [ENDPOINT, Endpoint.USERS, Endpoint.USERS_BY, Endpoint.TWEETS]
+    with ThreadPoolExecutor(4) as threads:
+        waiters = {threads.submit(pool.lease, endpoint): pool for pool, endpoint in zip(pools, endpoints, strict=True)}
+        done, waiting = wait(waiters, timeout=20, return_when=FIRST_COMPLETED)
+        time.sleep(0.5)
+        assert all(not each.done() for each in waiting)
+        (test,) = done
+        waiters[test].settle(test.result().lease, told(9))
+        waiters[test].accept(test.result().lease)
+        grants = [each.result(timeout=20) for each in waiting]
+
+    assert test.result().lease.is_test
+    assert [grant.lease.is_test for grant in grants] == [False] * 3
+
+
+@pytest.mark.usefixtures("hasty")
+def test_refusals_of_calls_that_were_under_way_retire_nothing(pool: TokenPool, database: Database) -> None:
+    pool.settle(pool.lease(ENDPOINT).lease, told(9))
+    leases = [pool.lease(ENDPOINT).lease for _ in range(3)]
+    for lease in leases:
+        pool.settle(lease, Settlement(CallOutcome.TOKEN_REJECTED, 401))
+        pool.reject(lease, TokenRejected("X says 401", status=401))
+
+    (token,) = load_tokens(database)
+    assert token.status is TokenStatus.SUSPENDED
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_test_without_an_answer_decides_nothing(pool: TokenPool, database: Database) -> None:
+    reject(pool, TokenRejected("X says 401", status=401))
+    reject(pool, ServerFault("X says 503", status=503))
+    (token,) = load_tokens(database)
+    again = pool.lease(ENDPOINT).lease
+
+    assert (token.status, again.is_test) == (TokenStatus.SUSPENDED, True)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_retired_token_is_tested_at_growing_intervals_and_keeps_since_when(
+    pool: TokenPool, database: Database
+) -> None:
+    reject(pool, TokenRejected("x", status=401))
     (first,) = load_tokens(database)
-    pool.reject(lease, TokenRejected("y"))
-    (second,) = load_tokens(database)
+    intervals: list[float] = []
+    for _ in range(13):
+        reject(pool, TokenRejected("y", status=401))
+        ((left_s,),) = database.execute(
+            "SELECT extract(epoch FROM status_until - clock_timestamp())::float8 FROM tokens"
+        )
+        intervals.append(left_s)
+        database.execute("UPDATE tokens SET status_until = clock_timestamp()")
+    (last,) = load_tokens(database)
 
-    assert (second.since, second.reason) == (first.since, "y")
+    assert intervals == pytest.approx([min(60 * 2**n, 86_400) for n in range(13)], abs=2)
+    assert (last.since, last.reason) == (first.since, "y")
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_command_of_a_user_tests_each_retired_token_with_one_call_before_all_others(database: Database) -> None:
+    first = TokenPool(database, {"TWITTER_BEARER_1": SECRETS["TWITTER_BEARER_1"]}, lease_s=60)
+    for _ in range(2):
+        reject(first, TokenRejected("x", status=401))
+    plain = TokenPool(database, SECRETS, lease_s=60)
+    untested = plain.lease(ENDPOINT).lease
+    plain.settle(untested, told(9))
+    command = TokenPool(database, SECRETS, lease_s=60, retests=True)
+    tests = [reject(command, TokenRejected("x", status=401)), command.lease(ENDPOINT).lease]
+
+    assert (untested.env_key, untested.is_test) == ("TWITTER_BEARER_2", False)
+    assert [(lease.env_key, lease.is_test) for lease in tests] == [
+        ("TWITTER_BEARER_1", True),
+        ("TWITTER_BEARER_2", False),
+    ]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_403_where_the_token_has_worked_elsewhere_closes_the_endpoint_when_it_is_repeated(
+    pool: TokenPool, database: Database
+) -> None:
+    worked = pool.lease(Endpoint.USERS_BY).lease
+    pool.settle(worked, told(9))
+    pool.accept(worked)
+    reject(pool, TokenForbidden("not enrolled", status=403))
+    (after_first,) = load_tokens(database)
+    reject(pool, TokenForbidden("not enrolled", status=403))
+    (after_second,) = load_tokens(database)
+
+    assert (after_first.status, after_second.status) == (TokenStatus.SUSPENDED, TokenStatus.ACTIVE)
+    with pytest.raises(NoTokenAvailable, match="active, but refused there since"):
+        pool.lease(ENDPOINT)
+    assert pool.lease(Endpoint.USERS_BY).lease.env_key == "TWITTER_BEARER_1"
 
 
 def test_a_capped_token_whose_date_has_passed_is_active_again_when_it_works(
@@ -240,7 +390,20 @@ def test_a_capped_token_whose_date_has_passed_is_active_again_when_it_works(
     pool.accept(again)
 
     (token,) = load_tokens(database)
-    assert (again.was_capped, token.status, token.reason, token.until) == (True, TokenStatus.ACTIVE, None, None)
+    assert (again.is_test, token.status, token.reason, token.until) == (True, TokenStatus.ACTIVE, None, None)
+
+
+@pytest.mark.parametrize("days", [-1, 33, 4_000])
+def test_a_cap_until_a_date_that_cannot_be_one_is_tried_again_daily(
+    pool: TokenPool, database: Database, days: int
+) -> None:
+    error = UsageCapped("spent", status=403)
+    error.until = datetime.now(UTC) + timedelta(days=days)
+    reject(pool, error)
+
+    (token,) = load_tokens(database)
+    assert token.until is not None
+    assert timedelta(hours=23) < token.until - datetime.now(UTC) <= timedelta(days=1)
 
 
 def test_over_real_windows_all_is_used_and_nothing_refused(make_sandbox: MakeSandbox, database: Database) -> None:
@@ -267,3 +430,42 @@ def test_no_secret_is_in_the_database(pool: TokenPool, database: Database) -> No
         "(SELECT json_agg(c)::text FROM api_calls c)"
     )
     assert "secret" not in str(dumped)
+
+
+# `tokens check`
+
+
+def test_a_check_of_a_refused_token_takes_two_calls_and_retires_it(
+    make_sandbox: MakeSandbox, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_tokens, "SUSPENDED_S", 0.1)
+    monkeypatch.setattr(token_check, "SUSPENDED_S", 0.1)
+    sandbox = make_sandbox(tokens=[TokenSpec("first", state="invalid")])
+
+    checks = check_tokens(sandbox.client(), database, sandbox.bearer_tokens)
+    again = check_tokens(sandbox.client(), database, sandbox.bearer_tokens)
+
+    assert [(each.before, each.after) for each in (*checks, *again)] == [
+        (TokenStatus.ACTIVE, TokenStatus.INVALID),
+        (TokenStatus.INVALID, TokenStatus.INVALID),
+    ]
+    assert len(sandbox.api.calls) == 3
+
+
+def test_a_check_clears_what_x_cannot_have_said_and_reports_what_stays_locked(
+    make_sandbox: MakeSandbox, database: Database
+) -> None:
+    sandbox = make_sandbox(tokens=1)
+    register_tokens(database, sandbox.bearer_tokens, [endpoint.value for endpoint in Endpoint])
+    lock = "UPDATE tokens_endpoint_rl SET remaining = 0, reset_at = %s, reset_epoch = 4000000000 WHERE endpoint = %s"
+    for endpoint in (Endpoint.TWEETS, ENDPOINT):
+        database.execute(lock, ("2099-01-01", endpoint.value))
+    database.execute(lock, (datetime.now(UTC) + timedelta(minutes=9), Endpoint.USERS.value))
+
+    (check,) = check_tokens(sandbox.client(), database, sandbox.bearer_tokens)
+
+    assert (check.tested, check.after) == (True, TokenStatus.ACTIVE)
+    assert check.said.startswith(f"it works; nothing is sent to {Endpoint.USERS} until ")
+    assert check.said.count("nothing is sent") == 1
+    pool = TokenPool(database, sandbox.bearer_tokens, lease_s=60)
+    assert pool.lease(ENDPOINT).waited_s == 0

@@ -22,7 +22,7 @@ from twitter_pipeline.store import partitions
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.partitions import TWEETS, TableInUse, count_ahead
 from twitter_pipeline.store.runs import begin_account
-from twitter_pipeline.store.schema import differences, require_current, upgrade
+from twitter_pipeline.store.schema import differences, require_current, sql_file, upgrade
 from twitter_pipeline.store.timelines import PageToSave, TimelineStore
 from twitter_pipeline.store.windows import lease_call
 from twitter_pipeline.x_api.endpoints import Endpoint
@@ -209,7 +209,7 @@ def test_an_upgrade_that_dies_at_any_statement_goes_on_when_it_is_begun_again(
 
     engine.dispose()
     assert deaths > 20
-    assert versions == {LATEST, "0010"}
+    assert versions == {LATEST, "0011"}
     assert old.execute(SCHEMA) == database.execute(SCHEMA)
     assert keeps(before, released.rows(old))
 
@@ -299,8 +299,10 @@ class Writer(threading.Thread):
 
 def test_runs_go_on_writing_while_the_tables_are_parted(older: Callable[[], Database]) -> None:
     old = older()
-    # The writers are of this version, which writes to one column more.
+    # The writers are of this version, which writes to some columns more.
     old.execute("ALTER TABLE user_state ADD COLUMN timeline_read_at timestamptz")
+    with psycopg.connect(old.url.replace("+psycopg", ""), autocommit=True) as later:
+        later.execute(sql_file("17_refusals.sql").encode())
     old.execute(
         'UPDATE tokens_endpoint_rl SET "limit" = 1000000, remaining = 1000000, reset_epoch = 1,'
         " reset_at = now() + interval '1 hour'"

@@ -76,12 +76,31 @@ class Desk:
         day: RateLimitWindow | None = None,
         answered_at: float | None = None,
         outcome: CallOutcome = CallOutcome.OK,
-        back_off_s: float | None = None,
+        status: int = 200,
     ) -> None:
         """Settle at an instant of ours; `answered_at` is the answer's date, by X's clock."""
         date = at(seconds if answered_at is None else answered_at).replace(microsecond=0)
-        settlement = Settlement(outcome, 200, RateLimits(told, day, date), back_off_s=back_off_s)
+        settlement = Settlement(outcome, status, RateLimits(told, day, date))
         settle_call(self.database, lease, settlement, now=at(seconds))
+
+    def refuse(
+        self,
+        lease: Lease,
+        seconds: float,
+        told: RateLimitWindow | None = None,
+        *,
+        day: RateLimitWindow | None = None,
+        answered_at: float | None = None,
+    ) -> None:
+        """Settle a 429."""
+        outcome = CallOutcome.TOO_MANY_REQUESTS
+        self.settle(lease, seconds, told, day=day, answered_at=answered_at, outcome=outcome, status=429)
+
+    def paused_until(self, seconds: float = 0) -> float | None:
+        """Return until when the first token is paused, None when it is not at that instant."""
+        state = self.states(seconds)[0]
+        ahead = state.paused_until is not None and state.paused_until > state.now
+        return (state.paused_until - NOON).total_seconds() if ahead and state.paused_until else None
 
     def states(self, seconds: float) -> list[WindowState]:
         return load_windows(self.database, self.endpoint, self.env_keys, now=at(seconds))
@@ -333,26 +352,26 @@ def test_the_row_of_a_call_that_a_crash_lost_is_written_again(open_desk: Desk) -
 def test_a_refusal_without_headers_backs_off_longer_each_time_and_never_beyond_the_cap(desk: Desk) -> None:
     now, waits = 0.0, []
     for _ in range(7):
-        desk.settle(desk.must_lease(now), now, None, outcome=CallOutcome.TOO_MANY_REQUESTS, back_off_s=60)
-        resets_at = desk.row().resets_at
-        assert resets_at is not None
-        assert desk.lease(resets_at - 0.1) is None
-        waits.append(resets_at - now)
-        now = resets_at + 0.1
+        desk.refuse(desk.must_lease(now), now)
+        paused_until = desk.paused_until(now)
+        assert paused_until is not None
+        assert desk.lease(paused_until - 0.1) is None
+        waits.append(paused_until - now)
+        now = paused_until + 0.1
 
     assert waits == pytest.approx([60, 120, 240, 480, 900, 900, LONGEST_BACK_OFF_S])
 
 
 def test_a_good_answer_ends_the_backing_off(desk: Desk) -> None:
-    desk.settle(desk.must_lease(0), 0, None, outcome=CallOutcome.TOO_MANY_REQUESTS, back_off_s=60)
+    desk.refuse(desk.must_lease(0), 0)
     desk.settle(desk.must_lease(61), 61, None)
-    desk.settle(desk.must_lease(62), 62, None, outcome=CallOutcome.TOO_MANY_REQUESTS, back_off_s=60)
+    desk.refuse(desk.must_lease(62), 62)
 
-    assert desk.row().resets_at == pytest.approx(122)
+    assert desk.paused_until(62) == pytest.approx(122)
 
 
 def test_after_backing_off_the_window_goes_on_with_what_x_says_of_it(open_desk: Desk) -> None:
-    open_desk.settle(open_desk.must_lease(2), 2, None, outcome=CallOutcome.TOO_MANY_REQUESTS, back_off_s=60)
+    open_desk.refuse(open_desk.must_lease(2), 2)
     open_desk.settle(open_desk.must_lease(63), 64, window(7, 900))
 
     assert open_desk.row() == Row(7, 0, 900)
@@ -362,6 +381,147 @@ def test_a_429_leaves_the_token_alone_until_its_window_resets(open_desk: Desk) -
     open_desk.settle(open_desk.must_lease(2), 3, window(0, 900), outcome=CallOutcome.TOO_MANY_REQUESTS)
 
     assert (open_desk.lease(899), open_desk.lease(901) is not None) == (None, True)
+
+
+@pytest.mark.parametrize("resets_at", [-12, 0, -NOON.timestamp(), 315_360_000, 3_700])
+def test_a_429_whose_reset_cannot_be_one_pauses_for_a_back_off(desk: Desk, resets_at: float) -> None:
+    desk.refuse(desk.must_lease(0), 0, window(0, resets_at))
+
+    assert (desk.paused_until(), desk.lease(59), desk.lease(61) is not None) == (60, None, True)
+
+
+@pytest.mark.parametrize("resets_at", [-12, 1, -NOON.timestamp(), 315_360_000, 3_700])
+def test_a_reset_that_cannot_be_one_leaves_the_window_unknown(desk: Desk, resets_at: float) -> None:
+    desk.settle(desk.must_lease(0), 1, window(49, resets_at))
+
+    assert (desk.row(), desk.lease(1) is not None, desk.lease(1)) == (Row(None, 0, None), True, None)
+
+
+def test_a_window_of_a_day_may_lie_two_days_ahead_and_no_more(database: Database) -> None:
+    desk = Desk(database)
+    desk.settle(desk.must_lease(0), 1, window(10, 900), day=window(0, 172_900))
+    assert desk.lease(2) is not None
+
+    desk.settle(desk.must_lease(2), 3, window(8, 900), day=window(0, 172_000))
+
+    assert desk.lease(4) is None
+
+
+@pytest.mark.parametrize("status", [500, 503, 401, 402, 403])
+def test_headers_of_another_limiter_describe_no_window(open_desk: Desk, status: int) -> None:
+    told = window(39_999, 1_200, limit=40_000)
+    open_desk.settle(open_desk.must_lease(2), 3, told, outcome=CallOutcome.SERVER_FAULT, status=status)
+
+    assert open_desk.row() == Row(9, 0, 900)
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_refused_request_describes_the_window_too(open_desk: Desk, status: int) -> None:
+    open_desk.settle(open_desk.must_lease(2), 3, window(4, 900), outcome=CallOutcome.BAD_REQUEST, status=status)
+
+    assert open_desk.row() == Row(4, 0, 900)
+
+
+def test_a_429_with_calls_left_pauses_and_does_not_describe_the_window(open_desk: Desk) -> None:
+    open_desk.refuse(open_desk.must_lease(2), 3, window(39_990, 1_200, limit=40_000))
+
+    assert (open_desk.row(), open_desk.paused_until(3)) == (Row(10, 0, 900), 63)
+
+
+def test_a_429_pauses_until_the_latest_reset_of_what_is_used_up(desk: Desk) -> None:
+    desk.refuse(desk.must_lease(0), 0, window(37, 900), day=window(0, 80_000))
+
+    assert (desk.paused_until(), desk.lease(79_999), desk.lease(80_001) is not None) == (80_000, None, True)
+
+
+def test_a_429_that_is_over_in_a_moment_pauses_for_a_second(desk: Desk) -> None:
+    settlement = Settlement(CallOutcome.TOO_MANY_REQUESTS, 429, RateLimits(window(0, 10), None, at(9.5)))
+    settle_call(desk.database, desk.must_lease(9), settlement, now=at(10))
+
+    assert (desk.lease(10.9), desk.lease(11) is not None) == (None, True)
+
+
+def test_a_second_refusal_without_a_success_between_backs_off_whatever_it_shows(desk: Desk) -> None:
+    now, waits = 0.0, []
+    for _ in range(4):
+        desk.refuse(desk.must_lease(now), now, window(0, now + 20))
+        paused_until = desk.paused_until(now)
+        assert paused_until is not None
+        waits.append(paused_until - now)
+        now = paused_until
+
+    assert waits == pytest.approx([20, 60, 120, 240], abs=1)
+
+
+def test_calls_under_way_that_are_refused_too_are_one_refusal(open_desk: Desk) -> None:
+    for lease in [open_desk.must_lease(2) for _ in range(5)]:
+        open_desk.refuse(lease, 3)
+
+    assert open_desk.paused_until(3) == 63
+
+
+def test_after_a_refusal_one_call_finds_out(open_desk: Desk) -> None:
+    open_desk.refuse(open_desk.must_lease(2), 2)
+
+    assert (open_desk.lease(63) is not None, open_desk.lease(63)) == (True, None)
+
+
+def test_a_429_of_a_window_that_is_over_leaves_no_pause(open_desk: Desk) -> None:
+    late = open_desk.must_lease(895)
+    open_desk.settle(open_desk.must_lease(901), 902, window(48, 1800))
+
+    open_desk.refuse(late, 903, window(0, 900), answered_at=897)
+
+    assert (open_desk.row(), open_desk.paused_until(903)) == (Row(48, 0, 1800), None)
+
+
+def test_a_late_429_whose_window_is_not_over_pauses_for_a_second(open_desk: Desk) -> None:
+    late = open_desk.must_lease(2)
+    open_desk.settle(open_desk.must_lease(3), 20, window(8, 900))
+
+    open_desk.refuse(late, 21, answered_at=5)
+
+    assert (open_desk.row(), open_desk.paused_until(21)) == (Row(8, 0, 900), 22)
+
+
+def test_a_response_older_than_what_is_known_only_ends_its_call(open_desk: Desk) -> None:
+    older = open_desk.must_lease(2)
+    open_desk.settle(open_desk.must_lease(3), 20, window(8, 900))
+
+    open_desk.settle(older, 21, window(0, 1_700), answered_at=5)
+
+    assert open_desk.row() == Row(8, 0, 900)
+
+
+def test_resets_two_seconds_apart_are_one_window_that_ends_with_the_later(open_desk: Desk) -> None:
+    leases = [open_desk.must_lease(2) for _ in range(2)]
+    open_desk.settle(leases[0], 3, window(9, 902))
+    open_desk.settle(leases[1], 3, window(40, 901))
+
+    assert open_desk.row() == Row(9, 0, 902)
+
+
+def test_an_earlier_reset_in_a_newer_success_corrects_the_window(open_desk: Desk) -> None:
+    open_desk.settle(open_desk.must_lease(2), 3, window(48, 300))
+
+    assert open_desk.row() == Row(48, 0, 300)
+
+
+def test_a_date_in_the_future_is_forgotten_with_the_next_response(desk: Desk) -> None:
+    desk.settle(desk.must_lease(0), 1, window(10, 86_900), answered_at=86_400)
+    desk.settle(desk.must_lease(2), 3, window(48, 900))
+
+    assert desk.row() == Row(48, 0, 900)
+
+
+def test_a_false_lock_is_forgotten_with_the_first_success_of_a_call_under_way(open_desk: Desk) -> None:
+    refused, honest = open_desk.must_lease(2), open_desk.must_lease(2.5)
+    open_desk.refuse(refused, 3, window(0, 3_500))
+    assert open_desk.paused_until(3) == 3_500
+
+    open_desk.settle(honest, 4, window(48, 900))
+
+    assert (open_desk.row(), open_desk.lease(4.9), open_desk.lease(5) is not None) == (Row(48, 0, 900), None, True)
 
 
 def test_a_used_up_day_closes_the_token_though_its_window_has_calls_left(desk: Desk) -> None:
@@ -389,11 +549,11 @@ def test_a_capped_token_is_tried_again_after_its_date_and_not_before(open_desk: 
 
     leases = open_desk.lease(499), open_desk.lease(501)
 
-    assert [lease and lease.was_capped for lease in leases] == [None, True]
+    assert [lease and lease.is_test for lease in leases] == [None, True]
 
 
 @pytest.mark.parametrize("status", [TokenStatus.INVALID, TokenStatus.REVOKED])
-def test_a_token_that_x_refused_is_never_tried_again(open_desk: Desk, status: TokenStatus) -> None:
+def test_a_token_that_x_refused_is_not_tried_again_before_its_time(open_desk: Desk, status: TokenStatus) -> None:
     save_token_status(open_desk.database, load_tokens(open_desk.database)[0].id, status, reason="X says no")
 
     assert open_desk.lease(1e8) is None

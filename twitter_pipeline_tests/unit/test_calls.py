@@ -72,7 +72,6 @@ def test_the_row_of_a_failed_call_says_what_happened_and_bills_nothing(error_cla
     assert (settled.outcome, settled.status, settled.rate_limits) == (OUTCOMES[error_class], 418, limits)
     assert (settled.duration_ms, settled.transaction_id, settled.error) == (7, "abc", "GET /x failed")
     assert (settled.result_count, settled.billed_posts, settled.billed_users) == (0, 0, 0)
-    assert settled.back_off_s is None
 
 
 FULL_WINDOW = RateLimitWindow(50, 12, 1_793_534_400)
@@ -80,21 +79,33 @@ USED_UP = RateLimitWindow(50, 0, 1_793_534_400)
 
 
 @pytest.mark.parametrize(
-    ("limits", "backs_off"),
+    ("status", "limits", "describes"),
     [
-        (None, True),
-        (RateLimits(), True),
-        (RateLimits(FULL_WINDOW), True),
-        (RateLimits(FULL_WINDOW, FULL_WINDOW), True),
-        (RateLimits(USED_UP), False),
-        (RateLimits(FULL_WINDOW, USED_UP), False),
+        (429, None, False),
+        (429, RateLimits(), False),
+        (429, RateLimits(FULL_WINDOW), False),
+        (429, RateLimits(FULL_WINDOW, FULL_WINDOW), False),
+        (429, RateLimits(USED_UP), True),
+        (429, RateLimits(FULL_WINDOW, USED_UP), True),
+        *((status, RateLimits(FULL_WINDOW), True) for status in (200, 201, 400, 404)),
+        *((status, RateLimits(USED_UP), False) for status in (401, 402, 403, 405, 409, 500, 502, 503, 504, None)),
     ],
 )
-def test_only_a_429_that_does_not_say_until_when_backs_off(limits: RateLimits | None, backs_off: bool) -> None:
-    back_off_s = settlement_of(TooManyRequests("x", status=429, rate_limits=limits)).back_off_s
+def test_only_some_responses_describe_the_window(
+    status: int | None, limits: RateLimits | None, describes: bool
+) -> None:
+    error_class = {429: TooManyRequests, 200: errors.UnreadableAnswer, 201: errors.UnreadableAnswer}.get(
+        status or 0, errors.ServerFault
+    )
 
-    assert (back_off_s is not None) == backs_off
-    assert back_off_s is None or FIRST_BACK_OFF_S <= back_off_s <= 1.25 * FIRST_BACK_OFF_S
+    assert settlement_of(error_class("x", status=status, rate_limits=limits)).describes_window == describes
+
+
+def test_back_offs_are_jittered() -> None:
+    back_offs = {settlement_of(TooManyRequests("x", status=429)).back_off_s for _ in range(20)}
+
+    assert len(back_offs) > 1
+    assert all(FIRST_BACK_OFF_S <= each <= 1.25 * FIRST_BACK_OFF_S for each in back_offs)
 
 
 def capped(until: datetime | None) -> UsageCapped:
@@ -110,6 +121,7 @@ def capped(until: datetime | None) -> UsageCapped:
         (errors.TokenForbidden("x"), (TokenStatus.REVOKED, None)),
         (capped(NOW + timedelta(days=9)), (TokenStatus.CAPPED, NOW + timedelta(days=9))),
         (capped(None), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
+        (capped(NOW + timedelta(days=33)), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
         (capped(NOW), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
         (capped(NOW - timedelta(days=9)), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
         *((each("x"), None) for each in ALL if each in TRIES or each is TooManyRequests),

@@ -1,5 +1,6 @@
 """Why work is slow, in words; and when it is worth to show the tokens again."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from twitter_pipeline.orchestration.token_page import Seen, is_worth_showing, read_cursor
@@ -90,3 +91,14 @@ def test_a_cursor_of_another_version_counts_as_none() -> None:
     assert read_cursor('{"seen": 1}') is None
     assert read_cursor("[1]") is None
     assert read_cursor('{"picture": ["a"], "at": 1.5, "last_call": 3}') == Seen(["a"], 1.5, 3)
+
+
+def test_refused_calls_are_reported_with_the_end_of_the_pause() -> None:
+    refused = replace(window(1, 9), refused_since=NOW - timedelta(minutes=2), paused_until=NOW + timedelta(minutes=3))
+    over = replace(refused, paused_until=NOW - timedelta(seconds=1))
+
+    assert explain([token(1)], [refused]) == [
+        f"X refuses calls of {TIMELINES} to TWITTER_BEARER_1 since 2026-11-22 11:58:00 UTC: "
+        "nothing is sent with it there until 2026-11-22 12:03:00 UTC."
+    ]
+    assert explain([token(1)], [over]) == ["No token holds work up."]

@@ -186,6 +186,15 @@ def test_a_cap_says_until_when_as_the_start_of_that_day() -> None:
     assert error.until == datetime(2026, 5, 13, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("reset_date", ["2026-11-22", "2026-11-01", "2026-12-25", "2099-01-01"])
+def test_a_cap_until_a_date_that_cannot_be_one_has_no_end(reset_date: str) -> None:
+    headers = {"date": "Sun, 22 Nov 2026 12:00:00 UTC"}
+    error = failure_of(403, {"title": "SpendCapReached", "reset_date": f"{reset_date}T00:00:00Z"}, headers)
+
+    assert isinstance(error, UsageCapped)
+    assert error.until is None
+
+
 @pytest.mark.parametrize(
     ("reset_date", "until"),
     [

@@ -93,6 +93,23 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> 
     assert read_rate_limits(headers).retry_after_s == seconds
 
 
+@pytest.mark.parametrize("zone", ["GMT", "UTC"])
+def test_the_date_of_x_may_end_in_either_zone(zone: str) -> None:
+    headers = {"date": f"Sun, 22 Nov 2026 12:00:00 {zone}"}
+
+    assert read_rate_limits(headers) == RateLimits(answered_at=datetime(2026, 11, 22, 12, tzinfo=UTC))
+
+
+def test_a_day_that_cannot_be_one_does_not_hide_the_other() -> None:
+    headers = (
+        triple("x-app-limit-24hour", "500", "0", "0")
+        | triple("x-user-limit-24hour", "100", "0", "1795349800")
+        | {"date": "Sun, 22 Nov 2026 12:00:00 GMT"}
+    )
+
+    assert read_rate_limits(headers).day == RateLimitWindow(limit=100, remaining=0, reset_epoch=1_795_349_800)
+
+
 @pytest.mark.parametrize("date", ["", "now", "Sun, 99 Nov 2026 12:00:00 GMT", "Sun, 22 Foo 2026 12:00:00 GMT"])
 def test_a_date_that_is_none_leaves_the_clock_unknown(date: str) -> None:
     assert read_rate_limits({"date": date}) == RateLimits()
