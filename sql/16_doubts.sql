@@ -1,4 +1,4 @@
--- Intervals of which X's responses have not proved that every tweet is stored. Each stays a hole, with its cause, until a
+-- Intervals where X's responses have not proved that every tweet is stored. Each stays a hole, with its cause, until a
 -- later response shows the same; until then it is requested at growing intervals. Written in the transaction of the page
 -- that leaves or settles it.
 

@@ -21,7 +21,7 @@ AS $$
     END
 $$;
 
--- What a response shows: the 'same' window within 2 s (the clocks of X's servers differ), of which the lowest remaining
+-- What a response shows: the 'same' window within 2 s (the clocks of X's servers differ), where the lowest remaining
 -- applies, unless it was closed after the call was sent; else 'another' one, which replaces what is known if the response
 -- is newer, and with an earlier reset only if it `corrects`. NULL where it changes nothing.
 CREATE OR REPLACE FUNCTION window_shown(epoch bigint, known_epoch bigint, is_newer boolean, is_closed boolean, corrects boolean)
@@ -35,8 +35,8 @@ AS $$
     END
 $$;
 
--- Correct a window by what became of a call, and return until when nothing is sent after a refusal. `describes` tells that
--- the response speaks of this window at all, `said_at` is X's Date. How a window is kept is told in store/windows.py.
+-- Correct a window by what became of a call, and return until when nothing is sent after a refusal. `describes` says that
+-- the response speaks of this window at all, `said_at` is X's Date. store/windows.py explains how a window is kept.
 CREATE OR REPLACE FUNCTION settle_window(
     of_token integer, at_endpoint text, of_call bigint, sent_at timestamptz, settled_at timestamptz, said_at timestamptz,
     describes boolean, succeeded boolean, refused boolean, said_limit integer, said_remaining integer, said_epoch bigint,

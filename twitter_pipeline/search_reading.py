@@ -99,7 +99,7 @@ class SearchReader:
     ) -> SearchResult:
         """Read all pages of a query and return what is left open.
 
-        `accounts` are those of its names, of which none has a tweet below `born`. With `confirms` the query was read
+        `accounts` are those of its names, and none has a tweet below `born`. With `confirms` the query was read
         before and left that open: what it shows again the same is claimed. Raises Interrupted when the run is to stop,
         an ApiError, or DatabaseFault.
         """
@@ -166,7 +166,7 @@ class SearchReader:
         save_unreadable(self._database, user_ids, ids, items=[each.raw for each in oddities], at=at)
 
     def whole_by_count(self, accounts: Sequence[Account], ids: IdRange) -> set[int]:
-        """Return the accounts of which as many tweets are stored as X counted after these ids: nothing is missing."""
+        """Return the accounts with as many stored tweets as X counted after these ids: nothing of them is missing."""
         below = {each.user_id: id_at(each.counted_at) for each in accounts if each.counted_at is not None}
         counts = {each.user_id: each.tweet_count for each in accounts if each.tweet_count is not None}
         below = {user_id: upper for user_id, upper in below.items() if user_id in counts and ids.hi <= upper}
@@ -260,7 +260,7 @@ class _Reading:
         return any(each.author_id is not None and each.author_id not in self._names for each in page.tweets)
 
     def _prove_names(self) -> bool:
-        """Look up the accounts of which no tweet came, and claim for those that hold their names what is proved.
+        """Look up the accounts that no tweet came from, and claim for those that hold their names what is proved.
 
         Return whether one does not. A name may have changed hands since it was looked up last, which on the same UTC
         day is free to find out.

@@ -134,7 +134,7 @@ class FetchSession:
             stop=self._stop,
             budgets=settings.budgets,
             prices=settings.prices,
-            # The watch and the sweep test tokens at growing intervals; a user has perhaps just mended one.
+            # The watch and the sweep test tokens at growing intervals; a user has perhaps just fixed one.
             retests=leads and kind in ESTIMATED,
         )
         self._api = XApi(self._client, pool, stop=self._stop)

@@ -94,7 +94,7 @@ class DaySweep:
         return sorted(each for each in self.stored if each in span and each not in shown)
 
     def _shown_span(self) -> IdRange | None:
-        """Return the ids of which the answers show what exists; None when they show nothing."""
+        """Return the ids where the answers show what exists; None when they show nothing."""
         if not self._ended or self._chain.stuck or self._seen.isdisjoint(self.stored):
             return None
         is_whole = self._ended_on_a_tweet and len(self._seen) < CLEARLY_WITHIN_REACH

@@ -11,7 +11,7 @@ from twitter_pipeline.words import DoubtKind
 
 
 class Doubt(Base):
-    """An interval of an account of which responses have not proved that every tweet is stored."""
+    """An interval of an account where responses have not proved that every tweet is stored."""
 
     __tablename__ = "doubts"
     __table_args__ = (Index("doubts_user", "user_id"),)

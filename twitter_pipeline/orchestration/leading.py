@@ -38,7 +38,7 @@ class LedRun:
             kind = kind_of(self._run.tags)
             requests = requests_of(kind, self._run, self._instance, opened.database)
             if kind in ESTIMATED:
-                # A user has started it, and has perhaps just mended a token; workers may have others than this process.
+                # A user has started it, and has perhaps just fixed a token; workers may have others than this process.
                 retest_tokens(opened.database, [token.env_key for token in load_tokens(opened.database)])
             stack.callback(report_written, self._instance, self._run, opened.database)
             fetch_run = stack.enter_context(

@@ -1,4 +1,4 @@
-"""Doubts: intervals of which responses have not proved that everything is stored, and when each is requested again."""
+"""Doubts: intervals where responses have not proved that everything is stored, and when each is requested again."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

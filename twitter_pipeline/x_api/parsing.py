@@ -158,7 +158,7 @@ def read_search_page(body: bytes) -> TweetsPage:
 
 
 def _read_page(body: bytes) -> "TweetsPage | UnreadableAnswer":
-    """Read a page, or return why it is none: it may be an outage's, of which every part may be missing."""
+    """Read a page, or return why it is none: it may be an outage's, and lack any part."""
     answer = _read_answer(body)
     page = _read_tweets(answer, body)
     meta = _read_meta(answer)
