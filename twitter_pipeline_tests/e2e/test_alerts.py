@@ -71,8 +71,10 @@ def run_job(name: str, *, tags: dict[str, str] | None = None) -> bool:
 
 
 def test_a_token_that_is_revoked_is_told_once_and_once_more_when_it_works_again(
-    make_healthy: MakeWorkshop, slack: Receiver, capsys: pytest.CaptureFixture[str]
+    make_healthy: MakeWorkshop, slack: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The call that tests a suspended token follows at once.
+    monkeypatch.setattr("twitter_pipeline.store.tokens.SUSPENDED_S", 0)
     workshop = make_healthy([silent("alpha", 60)])
     api = workshop.sandbox.api
     quiet = tick(workshop)

@@ -382,7 +382,7 @@ def test_with_no_token_left_the_run_fails_at_once_and_says_which_is_in_which_sta
         "Mend or add a token in .env, then run `twitter-pipeline tokens check`; what was fetched is stored."
     ]
     assert result.report.finished_at is not None
-    assert (result.report.finished_at - result.report.started_at).total_seconds() < 5
+    assert (result.report.finished_at - result.report.started_at).total_seconds() < 12  # suspended for 5 s, then tested
     assert workshop.untrue("alpha") == []
     assert len(workshop.stored("alpha")) == result.report.tweets_new > 0
 

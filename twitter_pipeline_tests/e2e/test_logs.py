@@ -31,7 +31,7 @@ def test_every_line_of_a_run_is_json_with_the_run_and_what_it_is_about_and_no_se
     assert result.success
     assert {line["run_id"] for line in lines} == {result.run_id}
     assert "resolve_users" in {line.get("step_key") for line in lines}
-    assert warning["message"].startswith("Token TWITTER_BEARER_1 is invalid")
+    assert warning["message"].startswith("Token TWITTER_BEARER_1 is suspended")
     assert (warning["token"], warning["endpoint"]) == ("TWITTER_BEARER_1", "/2/users/by")
     assert leaks(SECRETS, texts={"log": written}) == []
 

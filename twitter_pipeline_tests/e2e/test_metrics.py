@@ -81,7 +81,7 @@ def test_what_a_run_did_is_told(workshop: Workshop, capsys: pytest.CaptureFixtur
     assert told["recent_billed_users"]["/2/users/by", "ok"] == 2
     assert told["runs"]["history", "done"] == 1
     assert sum(told["runs"].values()) == 1
-    assert told["token_status"]["invalid", "TWITTER_BEARER_1"] == 1
+    assert told["token_status"]["suspended", "TWITTER_BEARER_1"] == 1
     assert told["token_status"]["active", "TWITTER_BEARER_2"] == 1
     assert sum(told["token_status"].values()) == 2
     limit = told["window_limit"]["/2/users/:id/tweets", "TWITTER_BEARER_2"]
