@@ -172,8 +172,7 @@ class EndFacts:
     """What speaks for an end, that is for a page without a next_token.
 
     `counted` are the stored tweets that X counted when it reported `tweet_count`; of a tweet that it removed since it
-    counts no more. `above` counts the stored tweets above the end, None where some may be missing there. `witnessed`
-    says whether a tweet that was stored before the call and lies below the hole came in order after the page's tweets.
+    counts no more. `above` counts the stored tweets above the end, None where some may be missing there.
     `shown_again` says whether the same end was shown long enough before, and this time with stored tweets, so that the
     response was not empty by mistake. `hidden_again` says whether none of the stored tweets that were requested with
     the end has come, several times. An end `at_bottom` has nothing below it.
@@ -183,7 +182,6 @@ class EndFacts:
     counted: int
     tweet_count: int | None
     above: int | None
-    witnessed: bool = False
     shown_again: bool = False
     hidden_again: bool = False
     days_apart: bool = False
@@ -201,7 +199,7 @@ def lacks_much(stored: int, tweet_count: int | None) -> bool:
 
 def judge_end(facts: EndFacts) -> EndVerdict:
     """Decide whether nothing lies between the last tweet that was shown and the lower end of the hole."""
-    if facts.witnessed or facts.counted == facts.tweet_count:
+    if facts.counted == facts.tweet_count:
         return EndVerdict.COMPLETE
     if facts.above is not None and facts.above >= REACH:
         return EndVerdict.BEYOND_REACH

@@ -265,10 +265,9 @@ UNKNOWN = EndFacts(at_bottom=True, counted=80, tweet_count=85, above=80)
 """An end of which nothing speaks for anything: it was shown for the first time, and X counts a little more."""
 
 
-def test_an_end_is_complete_when_the_count_of_x_agrees_or_a_stored_tweet_from_below_came() -> None:
+def test_an_end_is_complete_when_the_count_of_x_agrees() -> None:
     assert judge_end(replace(UNKNOWN, tweet_count=80)) is EndVerdict.COMPLETE
     assert judge_end(replace(UNKNOWN, counted=0, tweet_count=0, above=0)) is EndVerdict.COMPLETE
-    assert judge_end(replace(UNKNOWN, witnessed=True)) is EndVerdict.COMPLETE
 
 
 @pytest.mark.parametrize("tweet_count", [None, 79, 81, 80_000])
@@ -296,7 +295,6 @@ def test_below_3200_tweets_is_the_end_of_the_reach() -> None:
     assert judge_end(full) is EndVerdict.BEYOND_REACH
     assert judge_end(replace(full, at_bottom=False)) is EndVerdict.BEYOND_REACH
     assert judge_end(replace(full, tweet_count=REACH)) is EndVerdict.COMPLETE
-    assert judge_end(replace(full, witnessed=True)) is EndVerdict.COMPLETE
 
 
 def test_below_almost_3200_tweets_it_is_the_end_of_the_reach_once_it_is_shown_again() -> None:
@@ -321,7 +319,6 @@ def test_an_end_above_which_some_may_be_missing_is_not_believed_however_often_it
     below_a_hole = replace(UNKNOWN, above=None, shown_again=True, days_apart=True)
 
     assert judge_end(below_a_hole) is EndVerdict.UNCONFIRMED
-    assert judge_end(replace(below_a_hole, witnessed=True)) is EndVerdict.COMPLETE
 
 
 @pytest.mark.parametrize(
