@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -234,7 +234,7 @@ class HistoryFetcher:
                 return ending
             verdict = sweep.judge(
                 reply.value.tweets,
-                items=items_of(reply.value, account.user_id),
+                items=items_of(reply.value, {account.user_id}, otherwise=account.user_id),
                 next_token=reply.value.next_token,
                 settled_below=id_at(reply.answered_at - self._options.settle),
             )
@@ -317,7 +317,7 @@ class HistoryFetcher:
     ) -> SavedPage:
         verdict = walk.judge(
             state,
-            items=items_of(reply.value, account.user_id),
+            items=items_of(reply.value, {account.user_id}, otherwise=account.user_id),
             next_token=reply.value.next_token,
             answered_at=reply.answered_at,
             settled_below=id_at(reply.answered_at - self._options.settle),
@@ -394,15 +394,23 @@ def judge_months(walk: Walk, state: AccountState, *, note: str | None) -> Ending
     return Ending(AccountOutcome.PARTIAL, _joined(note, reason), cause=HoleCause.BEYOND_REACH)
 
 
-def items_of(page: TweetsPage, user_id: int) -> list[Item]:
-    """Return what stands on a page of an account's timeline, in order: its tweets by their ids, and what is odd."""
-    foreign = {each.id: each.raw for each in page.tweets if each.author_id not in (None, user_id)}
+def items_of(page: TweetsPage, user_ids: Collection[int], *, otherwise: int | None = None) -> list[Item]:
+    """Return what stands on a page, in order: tweets of these accounts by their ids, and what is odd.
+
+    `otherwise` is the author of tweets that name none; without it they count as unreadable.
+    """
+    by_id = {each.id: each for each in page.tweets}
     items: list[Item] = []
     for each in page.items:
         if isinstance(each, str):
             items.append(Oddity(DoubtKind.UNREADABLE, each))
+            continue
+        author_id = by_id[each].author_id or otherwise
+        if author_id in user_ids:
+            items.append(each)
         else:
-            items.append(Oddity(DoubtKind.FOREIGN, foreign[each]) if each in foreign else each)
+            kind = DoubtKind.UNREADABLE if author_id is None else DoubtKind.FOREIGN
+            items.append(Oddity(kind, by_id[each].raw))
     return items
 
 

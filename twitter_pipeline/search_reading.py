@@ -12,6 +12,7 @@ from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
 from twitter_pipeline.coverage import LOWEST_ID, Coverage, IdRange, id_at, is_dated, time_at
 from twitter_pipeline.errors import BadRequest, Interrupted
+from twitter_pipeline.history import items_of
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.archive import claim_searched, save_found, written_before
 from twitter_pipeline.store.database import Database
@@ -21,7 +22,7 @@ from twitter_pipeline.store.users import save_users
 from twitter_pipeline.stream_rules import value_of
 from twitter_pipeline.walks.chain import IDLE_PAGES
 from twitter_pipeline.walks.doubts import overlaps
-from twitter_pipeline.walks.evidence import Item, OddInterval, Oddity, PageProof
+from twitter_pipeline.walks.evidence import OddInterval, Oddity, PageProof
 from twitter_pipeline.words import DoubtKind
 from twitter_pipeline.x_api.client import IDS_PER_CALL
 from twitter_pipeline.x_api.parsing import TweetsPage
@@ -231,7 +232,7 @@ class _Reading:
         self._answered_at = reply.answered_at
         settled_below = self._reader.settled_below(reply)
         proof, retracted = self.walk.judge(
-            self._items_of(reply.value),
+            items_of(reply.value, self._names),
             next_token=reply.value.next_token,
             requested_from=id_at(_start_of(self._search.ids.lo)) if is_dated(self._search.ids.lo) else LOWEST_ID,
             settled_below=settled_below,
@@ -274,21 +275,6 @@ class _Reading:
         self._pending |= dict.fromkeys(claims, Coverage())
         self.result.renamed = [each for each in unproved if each.user_id not in holders]
         return bool(self.result.renamed)
-
-    def _items_of(self, page: TweetsPage) -> list[Item]:
-        """Return what stands on the page, in order: tweets of its accounts, and what is odd."""
-        author_of = {each.id: each for each in page.tweets}
-        items: list[Item] = []
-        for each in page.items:
-            if isinstance(each, str):
-                items.append(Oddity(DoubtKind.UNREADABLE, each))
-            elif author_of[each].author_id is None:
-                items.append(Oddity(DoubtKind.UNREADABLE, author_of[each].raw))
-            elif author_of[each].author_id in self._names:
-                items.append(each)
-            else:
-                items.append(Oddity(DoubtKind.FOREIGN, author_of[each].raw))
-        return items
 
     def _note_what_came(self, page: TweetsPage, proof: PageProof) -> None:
         ours = [each for each in page.tweets if each.author_id in self._names]

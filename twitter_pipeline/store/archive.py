@@ -6,6 +6,7 @@ from datetime import datetime
 
 from twitter_pipeline.coverage import LOWEST_ID, Coverage, IdRange, id_at
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.ranges import coverage_literal, range_literal
 from twitter_pipeline.store.readings import MERGE_SHOWN
 from twitter_pipeline.store.runs import ALIVE_LOCK
 from twitter_pipeline.store.timelines import (
@@ -14,8 +15,6 @@ from twitter_pipeline.store.timelines import (
     ROWS,
     SENT_LATELY,
     columns_of,
-    coverage_literal,
-    range_literal,
     read_coverage,
 )
 from twitter_pipeline.x_api.parsing import Tweet

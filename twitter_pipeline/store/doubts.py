@@ -9,6 +9,7 @@ from psycopg.types.range import Range
 
 from twitter_pipeline.coverage import IdRange
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.ranges import range_literal
 from twitter_pipeline.walks.doubts import Doubt
 from twitter_pipeline.words import DoubtKind
 
@@ -106,13 +107,13 @@ def parameters_of(noted: Iterable[Doubt], ended: Collection[int]) -> dict[str, A
         "version": VERSION,
         "doubt_ended": list(ended),
         "doubt_known": [each.id for each in known],
-        "known_ids": [_literal(each.ids) for each in known],
+        "known_ids": [range_literal(each.ids) for each in known],
         "known_seen_at": [each.seen_at for each in known],
         "known_next_at": [each.next_at for each in known],
         "known_times": [each.times for each in known],
         "known_recorded_at": [each.recorded_at for each in known],
         "new_kind": [each.kind.value for each in new],
-        "new_ids": [_literal(each.ids) for each in new],
+        "new_ids": [range_literal(each.ids) for each in new],
         "new_seen_at": [each.seen_at for each in new],
         "new_items": [_array_literal(each.items) for each in new],
     }
@@ -129,12 +130,8 @@ def save_unreadable(
     """Record for accounts that a search showed something unreadable in these ids, twice."""
     database.execute(
         SAVE_UNREADABLE,
-        {"user_ids": list(user_ids), "ids": _literal(ids), "items": list(items), "at": at, "version": VERSION},
+        {"user_ids": list(user_ids), "ids": range_literal(ids), "items": list(items), "at": at, "version": VERSION},
     )
-
-
-def _literal(ids: IdRange) -> str:
-    return f"[{ids.lo},{ids.hi})"
 
 
 def _array_literal(texts: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from twitter_pipeline.errors import PipelineError
 from twitter_pipeline.planning import AccountState, PageVerdict, StoredTweet
 from twitter_pipeline.store import doubts
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.ranges import coverage_literal, range_literal
 from twitter_pipeline.store.readings import MERGE_SHOWN
 from twitter_pipeline.store.runs import ALIVE_LOCK
 from twitter_pipeline.walks.doubts import Doubt
@@ -359,16 +360,6 @@ def columns_of(tweets: Sequence[Tweet], *, user_id: int | None = None) -> dict[s
 
 def _literal(values: Iterable[object]) -> str:
     return "{" + ",".join(["NULL" if each is None else str(each) for each in values]) + "}"
-
-
-def coverage_literal(coverage: Coverage) -> str:
-    """Return a set of ids as PostgreSQL reads an int8multirange."""
-    return "{" + ",".join(map(range_literal, coverage)) + "}"
-
-
-def range_literal(ids: IdRange | None) -> str:
-    """Return ids as PostgreSQL reads an int8range."""
-    return "empty" if ids is None else f"[{ids.lo},{ids.hi})"
 
 
 def read_coverage(stored: Multirange[int]) -> Coverage:

@@ -15,7 +15,7 @@ _GROWTH = 4
 class Doubt:
     """An interval that stays a hole until a later response shows the same.
 
-    `times` counts the responses that showed it, of which several within `confirm_after` are one. `items` are the JSON
+    `times` counts the responses that showed it; several within `confirm_after` count as one. `items` are the JSON
     texts of what could not be read. An unreadable interval that was confirmed is kept, with the time of that as
     `recorded_at`: it is no hole any more, until a later version of this program requests it again. `id` is None until
     the doubt is stored.
