@@ -73,8 +73,9 @@ class Database:
         """Run one statement as a transaction of its own and return its rows.
 
         While the server is away it is tried again for `OUTAGE_SURVIVED_S`; whether an earlier try was committed
-        cannot be known, so statements given here must do no harm when run twice. Raises DatabaseFault when the server
-        stays away or its disk is full.
+        cannot be known, so statements given here must do no harm when run twice. One that the server ends because it
+        and others wait for each other has done nothing, and is run again. Raises DatabaseFault when the server stays
+        away or its disk is full.
         """
         # Prepared from the first time on: most statements are few and run often.
         return self._surviving_outages(
@@ -101,6 +102,8 @@ class Database:
             try:
                 with self._connection() as connection:
                     result = work(connection)
+            except psycopg.errors.DeadlockDetected:
+                continue
             except (psycopg.OperationalError, DBAPIError) as error:
                 if _is_disk_full(error):
                     raise fault_of(_cause(error)) from error

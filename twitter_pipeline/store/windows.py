@@ -24,9 +24,7 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, LiteralString
-
-import psycopg
+from typing import LiteralString
 
 from twitter_pipeline.budgets import Budgets, Cost, Period
 from twitter_pipeline.prices import Prices
@@ -378,7 +376,7 @@ def lease_call(
     a test says otherwise.
     """
     params = _lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, now)
-    rows = _take(database, LEASE, params)
+    rows = database.execute(LEASE, params)
     if not rows:
         return None
     call_id, token_id, env_key, status, called_at = rows[0]
@@ -404,8 +402,7 @@ def lease_call_within(
     back what the call did not cost. The run must have its row.
     """
     budgets = purse.budgets
-    rows = _take(
-        database,
+    rows = database.execute(
         _LEASE_WITHIN_IN_ONE_LINE,
         {
             **_lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, now),
@@ -430,18 +427,6 @@ def lease_call_within(
         return None if period is None else Short(Period(period), is_used_up)
     is_test = status != TokenStatus.ACTIVE
     return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test, purse.most)
-
-
-def _take(database: Database, statement: LiteralString, params: dict[str, object]) -> list[tuple[Any, ...]]:
-    """Run a lease. One that finds its row changed goes on to the next and keeps both: two of them may block each other.
-
-    The server then ends one, which has taken nothing.
-    """
-    while True:
-        try:
-            return database.execute(statement, params)
-        except psycopg.errors.DeadlockDetected:
-            continue
 
 
 def _lease_params(
