@@ -16,14 +16,14 @@ import httpx
 import pandas as pd
 from sqlalchemy import create_engine
 
-from twitter_pipeline.x_api.fields import TWEET_QUERY, USER_QUERY
+from twitter_pipeline.x_api.fields import OF_TWEETS, OF_USERS
 
 PAGE = 50
 
 
 def pages_of(client: httpx.Client, user_id: str) -> Iterator[httpx.Response]:
     """Give the pages of a timeline, newest first."""
-    query = f"max_results={PAGE}&{TWEET_QUERY}"
+    query = f"max_results={PAGE}&{OF_TWEETS.query}"
     token = ""
     while True:
         response = client.get(f"/2/users/{user_id}/tweets?{query}{token}").raise_for_status()
@@ -41,7 +41,7 @@ def user_ids_of(client: httpx.Client, usernames: Sequence[str]) -> list[str]:
     found: list[str] = []
     for start in range(0, len(usernames), 100):
         names = ",".join(usernames[start : start + 100])
-        answer = client.get(f"/2/users/by?usernames={names}&{USER_QUERY}").raise_for_status()
+        answer = client.get(f"/2/users/by?usernames={names}&{OF_USERS.query}").raise_for_status()
         found += [user["id"] for user in answer.json()["data"]]
     return found
 

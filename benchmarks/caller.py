@@ -27,7 +27,7 @@ def main() -> None:
         pool = TokenPool(
             database, settings.bearer_tokens, lease_s=client.longest_call_s, share=float(sys.argv[2]), stop=stop
         )
-        api = XApi(client, pool, stop=stop)
+        api = XApi(client, pool, database, stop=stop)
         threads = [threading.Thread(target=_call, args=(api, user_id, stop)) for _ in range(THREADS)]
         for thread in threads:
             thread.start()

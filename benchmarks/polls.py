@@ -68,7 +68,7 @@ def _track(settings: Settings, database: Database, usernames: list[str]) -> None
     with XApiClient(settings.api_url) as client:
         pool = TokenPool(database, settings.bearer_tokens, lease_s=client.longest_call_s, stop=stop)
         resolver = Resolver(
-            XApi(client, pool, stop=stop),
+            XApi(client, pool, database, stop=stop),
             database,
             fetch_run_id=None,
             profile_max_age=settings.profile_max_age,

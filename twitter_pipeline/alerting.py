@@ -11,6 +11,7 @@ from twitter_pipeline.alerts import (
     OpenAlert,
     judge_accounts,
     judge_budgets,
+    judge_names,
     judge_tokens,
     payload_of,
     plan_changes,
@@ -25,6 +26,7 @@ from twitter_pipeline.store.alerts import (
     take_news,
 )
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.refused_names import load_refusals
 from twitter_pipeline.store.spending import load_spent
 from twitter_pipeline.store.tokens import load_tokens
 from twitter_pipeline.texts import counted
@@ -54,7 +56,8 @@ class Told:
 
 
 def find_troubles(database: Database, settings: Settings, open_alerts: Sequence[OpenAlert]) -> Findings:
-    """Look at the tokens, the tracked accounts, and the budgets that are set."""
+    """Look at the tokens, the tracked accounts, the budgets that are set, and what X does not know of requests."""
+    unknown = [each.subject for each in open_alerts if each.kind is AlertKind.NAME_REFUSED]
     gone = [int(each.subject) for each in open_alerts if each.kind is AlertKind.ACCOUNT_GONE]
     budgets, page = settings.budgets, Cost(posts=settings.page_size)
     spent = load_spent(database, budgets) if budgets else []
@@ -62,6 +65,7 @@ def find_troubles(database: Database, settings: Settings, open_alerts: Sequence[
         judge_tokens(load_tokens(database), settings.bearer_tokens)
         + judge_accounts(load_tracked_accounts(database, alerted=gone))
         + judge_budgets(spent, budgets, settings.prices, wanted=page)
+        + judge_names(load_refusals(database), unknown)
     )
 
 

@@ -9,6 +9,7 @@ from twitter_pipeline.budgets import Budgets, Cost, Spent, describe_used_up
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.health import MEND_TOKEN
 from twitter_pipeline.prices import Prices
+from twitter_pipeline.store.refused_names import Refusal
 from twitter_pipeline.store.tokens import TokenState
 from twitter_pipeline.words import AlertKind, TokenStatus
 from twitter_pipeline.x_api.problems import one_line
@@ -252,6 +253,35 @@ def _budget_trouble(spent: Spent, said: str) -> Trouble:
     )
 
 
+def judge_names(refusals: Iterable[Refusal], alerted: Iterable[str]) -> Findings:
+    """Find what X does not know of that which is requested, and which of the names `alerted` it takes again."""
+    by_name: dict[str, list[Refusal]] = {}
+    for each in refusals:
+        by_name.setdefault(str(each.name), []).append(each)
+    troubles = [_name_trouble(name, each, by_name) for name, each in by_name.items()]
+    well = frozenset((AlertKind.NAME_REFUSED, name) for name in alerted if name not in by_name)
+    return Findings(tuple(troubles), well)
+
+
+def _name_trouble(name: str, refusals: Sequence[Refusal], by_name: Mapping[str, Sequence[Refusal]]) -> Trouble:
+    since = min(each.refused_at for each in refusals)
+    where = ", ".join(sorted(each.endpoint for each in refusals))
+    newer = refusals[0].name.newer
+    instead = newer is not None and {each.endpoint for each in by_name.get(str(newer), ())}.isdisjoint(
+        each.endpoint for each in refusals
+    )
+    return Trouble(
+        AlertKind.NAME_REFUSED,
+        name,
+        name,
+        since,
+        f"X does not know {name} since {_instant(since)}, at {where}. "
+        + (f"{newer} is requested in its place" if instead else "Requests go without, so what it brings is not stored")
+        + f"; it is tried again at {_instant(min(each.again_at for each in refusals))}. "
+        "To do: look for a newer version of this program",
+    )
+
+
 def judge_watch(checks: Iterable[CheckFinding]) -> Findings:
     """Find whether the promise of monitoring is broken, by what its checks found last."""
     troubles: list[Trouble] = []
@@ -323,6 +353,8 @@ def end_message(alert: OpenAlert, now: datetime) -> str:
             return f"The promise of monitoring is kept again, says {alert.called}; it was broken {spell}"
         case AlertKind.ACCOUNT_GONE:
             return f"The tracked account {alert.called} can be read again; it could not {spell}"
+        case AlertKind.NAME_REFUSED:
+            return f"X takes {alert.called} again; it did not {spell}"
         case AlertKind.RUN_FAILED:
             return f"A run of {alert.called} has succeeded; runs failed {spell}"
 

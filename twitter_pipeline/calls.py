@@ -3,9 +3,9 @@
 import logging
 import random
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Generic, TypeVar
 
 from twitter_pipeline.budgets import Cost
@@ -24,14 +24,17 @@ from twitter_pipeline.errors import (
     UsageCapped,
 )
 from twitter_pipeline.planning import TimelineRequest
+from twitter_pipeline.requested_fields import RequestedFields
 from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.windows import FIRST_BACK_OFF_S, Settlement
 from twitter_pipeline.stream_rules import NewRule
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.words import CallOutcome
 from twitter_pipeline.x_api.client import Answer, XApiClient
 from twitter_pipeline.x_api.endpoints import Endpoint
-from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer
+from twitter_pipeline.x_api.fields import Fields
+from twitter_pipeline.x_api.parsing import TweetsPage, User, UsersAnswer
 from twitter_pipeline.x_api.stream_messages import RulesAnswer
 
 logger = logging.getLogger(__name__)
@@ -85,16 +88,40 @@ class _Effort:
     faults: int = 0
 
 
+class _BilledToday:
+    """The users that were read on this UTC day: X bills each once.
+
+    Whether it bills those that come along with tweets is unsettled (docs.x.com, "Pricing"); they are counted as billed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._day = date.min
+        self._ids: set[int] = set()
+
+    def count(self, users: Iterable[User], read_today: Collection[int] = ()) -> int:
+        """Count the users that are billed, none of which will be again."""
+        ids, today = {user.id for user in users}, datetime.now(UTC).date()
+        with self._lock:
+            if today != self._day:
+                self._day, self._ids = today, set()
+            billed = ids - self._ids - set(read_today)
+            self._ids |= ids
+        return len(billed)
+
+
 class XApi:
     """The X API as this project uses it: each method takes a token from the pool and gives an answer or an error.
 
     Safe to share between threads. An ApiError that is raised carries in `calls` and `waited_s` what was spent on it.
     """
 
-    def __init__(self, client: XApiClient, pool: TokenPool, *, stop: threading.Event) -> None:
+    def __init__(self, client: XApiClient, pool: TokenPool, database: Database, *, stop: threading.Event) -> None:
         self._client = client
         self.pool = pool
+        self.fields = RequestedFields(database)
         self._stop = stop
+        self._billed = _BilledToday()
         # Shared by threads without a lock: a fault that is not counted does no harm.
         self._faults_in_a_row = 0
 
@@ -104,8 +131,8 @@ class XApi:
         """Look up at most 100 accounts by name; those of the ids `read_today` are not billed again."""
         return self._call(
             Endpoint.USERS_BY,
-            lambda token: self._client.fetch_users_by_usernames(usernames, bearer_token=token),
-            lambda answer: (len(answer.users), 0, _billed_users(answer, read_today)),
+            lambda token, fields: self._client.fetch_users_by_usernames(usernames, bearer_token=token, fields=fields),
+            lambda answer: (len(answer.users), 0, self._billed.count(answer.users, read_today)),
             most=Cost(users=len(usernames)),
             fetch_run_id=fetch_run_id,
         )
@@ -116,8 +143,8 @@ class XApi:
         """Look up at most 100 accounts by id; those of the ids `read_today` are not billed again."""
         return self._call(
             Endpoint.USERS,
-            lambda token: self._client.fetch_users(user_ids, bearer_token=token),
-            lambda answer: (len(answer.users), 0, _billed_users(answer, read_today)),
+            lambda token, fields: self._client.fetch_users(user_ids, bearer_token=token, fields=fields),
+            lambda answer: (len(answer.users), 0, self._billed.count(answer.users, read_today)),
             most=Cost(users=sum(user_id not in read_today for user_id in user_ids)),
             fetch_run_id=fetch_run_id,
         )
@@ -128,17 +155,19 @@ class XApi:
         """Fetch one page of an account's timeline."""
         return self._call(
             Endpoint.USER_TWEETS,
-            lambda token: self._client.fetch_user_tweets(
+            lambda token, fields: self._client.fetch_user_tweets(
                 user_id,
                 bearer_token=token,
                 max_results=request.max_results,
                 since_id=request.since_id,
                 until_id=request.until_id,
                 pagination_token=request.pagination_token,
+                fields=fields,
             ),
             # Posts that were read before on the same UTC day are free; the page's transaction takes them off the bill.
-            lambda page: (len(page.tweets), len(page.tweets), 0),
+            self._measure_page,
             most=Cost(posts=request.max_results),
+            authors=1,
             user_id=user_id,
             fetch_run_id=fetch_run_id,
         )
@@ -149,9 +178,10 @@ class XApi:
         """Look up at most 100 tweets of an account by id; those of the ids `read_today` are not billed again."""
         return self._call(
             Endpoint.TWEETS,
-            lambda token: self._client.fetch_tweets(tweet_ids, bearer_token=token),
-            lambda page: (len(page.tweets), sum(tweet.id not in read_today for tweet in page.tweets), 0),
+            lambda token, fields: self._client.fetch_tweets(tweet_ids, bearer_token=token, fields=fields),
+            lambda page: self._measure_page(page, read_today),
             most=Cost(posts=sum(tweet_id not in read_today for tweet_id in tweet_ids)),
+            authors=1,
             user_id=user_id,
             fetch_run_id=fetch_run_id,
         )
@@ -162,12 +192,13 @@ class XApi:
         """Search the last seven days for one page, newest first."""
         return self._call(
             Endpoint.SEARCH_RECENT,
-            lambda token: self._client.search_recent(
-                query, bearer_token=token, max_results=max_results, since_id=since_id
+            lambda token, fields: self._client.search_recent(
+                query, bearer_token=token, max_results=max_results, since_id=since_id, fields=fields
             ),
             # As of a timeline's page.
-            lambda page: (len(page.tweets), len(page.tweets), 0),
+            self._measure_page,
             most=Cost(posts=max_results),
+            authors=max_results,
             fetch_run_id=fetch_run_id,
         )
 
@@ -184,17 +215,19 @@ class XApi:
         """Search the archive for one page, newest first."""
         return self._call(
             Endpoint.SEARCH_ALL,
-            lambda token: self._client.search_all(
+            lambda token, fields: self._client.search_all(
                 query,
                 bearer_token=token,
                 max_results=max_results,
                 start_time=start_time,
                 end_time=end_time,
                 next_token=next_token,
+                fields=fields,
             ),
             # As of a timeline's page.
-            lambda page: (len(page.tweets), len(page.tweets), 0),
+            self._measure_page,
             most=Cost(posts=max_results),
+            authors=max_results,
             fetch_run_id=fetch_run_id,
         )
 
@@ -202,7 +235,7 @@ class XApi:
         """Fetch a page of the rules of the filtered stream."""
         return self._call(
             Endpoint.STREAM_RULES,
-            lambda token: self._client.fetch_stream_rules(bearer_token=token, pagination_token=pagination_token),
+            lambda token, _: self._client.fetch_stream_rules(bearer_token=token, pagination_token=pagination_token),
             _not_billed,
             most=Cost(),
             fetch_run_id=None,
@@ -212,7 +245,7 @@ class XApi:
         """Add rules; a try that was cut off may have added them, and then they are duplicates in the next."""
         return self._call(
             Endpoint.CHANGE_STREAM_RULES,
-            lambda token: self._client.add_stream_rules(rules, bearer_token=token),
+            lambda token, _: self._client.add_stream_rules(rules, bearer_token=token),
             _not_billed,
             most=Cost(),
             fetch_run_id=None,
@@ -222,7 +255,7 @@ class XApi:
         """Delete rules."""
         return self._call(
             Endpoint.CHANGE_STREAM_RULES,
-            lambda token: self._client.delete_stream_rules(rule_ids, bearer_token=token),
+            lambda token, _: self._client.delete_stream_rules(rule_ids, bearer_token=token),
             _not_billed,
             most=Cost(),
             fetch_run_id=None,
@@ -231,27 +264,33 @@ class XApi:
     def _call(
         self,
         endpoint: Endpoint,
-        send: Callable[[BearerToken], Answer[T]],
+        send: Callable[[BearerToken, Fields], Answer[T]],
         measure: Callable[[T], tuple[int, int, int]],
         *,
         most: Cost,
         fetch_run_id: int | None,
         user_id: int | None = None,
+        authors: int = 0,
     ) -> Reply[T]:
+        """Make a call; `authors` is how many different ones its tweets can have, where each comes along as a user."""
         effort = _Effort()
         while True:
-            grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id, most=most)
+            fields = self.fields.at(endpoint)
+            most_here = most + Cost(users=authors) if fields.brings_users else most
+            grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id, most=most_here)
             effort.calls += 1
             effort.waited_s += grant.waited_s
             try:
-                answer = send(grant.token)
+                answer = send(grant.token, fields)
             except ApiError as error:
                 # In this order: once it is settled others may be leased the same token.
                 self.pool.reject(grant.lease, error)
                 self.pool.settle(grant.lease, settlement_of(error))
-                self._pause_or_raise(error, effort)
+                if not (isinstance(error, BadRequest) and self.fields.refuse(endpoint, fields, error)):
+                    self._pause_or_raise(error, effort)
                 continue
             self._faults_in_a_row = 0
+            self.fields.accept(endpoint, fields)
             results, posts, users = measure(answer.value)
             self.pool.settle(grant.lease, settlement_of_answer(answer, results=results, posts=posts, users=users))
             self.pool.accept(grant.lease)
@@ -262,6 +301,10 @@ class XApi:
                 effort.calls,
                 effort.waited_s,
             )
+
+    def _measure_page(self, page: TweetsPage, read_today: Collection[int] = ()) -> tuple[int, int, int]:
+        posts = sum(tweet.id not in read_today for tweet in page.tweets)
+        return len(page.tweets), posts, self._billed.count(page.users)
 
     def _pause_or_raise(self, error: ApiError, effort: _Effort) -> None:
         is_fault = isinstance(error, ServerFault | ConnectionFault | UnreadableAnswer)
@@ -331,7 +374,3 @@ def settlement_of(error: ApiError) -> Settlement:
 
 def _not_billed(answer: RulesAnswer) -> tuple[int, int, int]:
     return len(answer.rules), 0, 0
-
-
-def _billed_users(answer: UsersAnswer, read_today: Collection[int]) -> int:
-    return sum(user.id not in read_today for user in answer.users)

@@ -30,6 +30,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from twitter_pipeline.x_api.problems import Complaint
     from twitter_pipeline.x_api.rate_limit import RateLimits
 
 
@@ -110,7 +111,9 @@ class ApiError(PipelineError):
 
 
 class BadRequest(ApiError):
-    """400: the request itself is refused; the message is the API's."""
+    """400: the request itself is refused; the message is the API's. `complaints` are what it says of each parameter."""
+
+    complaints: "tuple[Complaint, ...]" = ()
 
 
 class TokenRejected(ApiError):

@@ -146,7 +146,7 @@ class Estimate:
 
     `absent` are names that cannot be had, each with the reason. `shared` are calls that accounts share: the searches of
     a backfill, and look-ups that the run will have to make again. `profiles` are read, and billed, to learn who has
-    news. `looked_up` is what the estimate itself has spent.
+    news, or come along with tweets. `looked_up` is what the estimate itself has spent.
     `seconds` is None when no token can be used.
     """
 

@@ -27,6 +27,7 @@ from twitter_pipeline.estimate import (
 )
 from twitter_pipeline.ledger import Ledger
 from twitter_pipeline.request import FetchRequest
+from twitter_pipeline.requested_fields import brings_users
 from twitter_pipeline.settings import Detection, Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.estimates import load_around, load_call_s
@@ -61,7 +62,7 @@ def estimate_request(settings: Settings, database: Database, requests: Sequence[
         )
         now = datetime.now(UTC)
         resolver = Resolver(
-            XApi(client, pool, stop=stop),
+            XApi(client, pool, database, stop=stop),
             database,
             fetch_run_id=None,
             profile_max_age=age_that_serves(requests, profile_max_age=settings.profile_max_age, now=now),
@@ -120,10 +121,24 @@ def estimate_accounts(settings: Settings, database: Database, resolution: Resolu
         absent=tuple((each.request.username, each.reason) for each in resolution.absences),
         shared=found.calls + look.calls,
         shared_most=found.calls_most + look.calls,
-        profiles=look.profiles,
+        profiles=max(look.profiles, _authors(database, resolution.accounts, (*found.accounts, *timed), now)),
         looked_up=LookUps(resolution.looked_up, resolution.calls, resolution.billed_users),
         seconds=_sum(limits.seconds(calls, now, in_a_row=longest), searching_s, look.seconds),
     )
+
+
+def _authors(
+    database: Database, accounts: Sequence[Account], estimates: Sequence[AccountEstimate], now: datetime
+) -> int:
+    """Count the users that may be billed because their tweets bring them along, each once a UTC day."""
+    if not brings_users(database, Endpoint.USER_TWEETS):
+        return 0
+    read = {each.request.username for each in estimates if each.likely.calls}
+    return sum(each.request.username in read and not _is_read_today(each, now) for each in accounts)
+
+
+def _is_read_today(account: Account, now: datetime) -> bool:
+    return account.counted_at is not None and account.counted_at.date() == now.date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +161,7 @@ def _detection(settings: Settings, database: Database, accounts: Sequence[Accoun
     if detection is Detection.USERS:
         calls = -(-len(accounts) // IDS_PER_CALL)
         # X bills a user once a UTC day.
-        profiles = sum(each.counted_at is None or each.counted_at.date() != now.date() for each in accounts)
+        profiles = sum(not _is_read_today(each, now) for each in accounts)
     else:
         calls = len(pack((each.request.username for each in accounts), settings.search_query_characters))
     return _Look(calls, profiles, _limits(settings, database, endpoint_of(detection)).seconds(calls, now))

@@ -28,6 +28,7 @@ from twitter_pipeline.errors import (
     TooManyRequests,
     UsageCapped,
 )
+from twitter_pipeline.requested_fields import RequestedFields
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database, DatabaseFault
 from twitter_pipeline.store.stream import ListenLock
@@ -54,11 +55,12 @@ _NO_RULES = 409
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What one token listens with: the right to, its calls, and the keeper of its rules."""
+    """What one token listens with: the right to, its calls, the keeper of its rules, and the fields it requests."""
 
     lock: ListenLock
     pool: TokenPool
     keeper: RuleKeeper
+    fields: RequestedFields
 
 
 class Listener:
@@ -134,10 +136,10 @@ class Listener:
             budgets=self._settings.budgets,
             prices=self._settings.prices,
         )
-        api = XApi(client, pool, stop=halt)
+        api = XApi(client, pool, self._database, stop=halt)
         keeper = RuleKeeper(api, self._database, lock=lock, limits=self._settings.stream_rules, say=self._say)
         with keeper, _set_first(halt):
-            yield _Line(lock, pool, keeper)
+            yield _Line(lock, pool, keeper, api.fields)
 
     def _await_watched(self, keeper: RuleKeeper) -> None:
         """Bring the rules into step as soon as there is something to listen to."""
@@ -194,13 +196,17 @@ class Listener:
 
     def _connect(self, line: _Line) -> tuple[Lease, TweetStream]:
         # What the stream will bring nobody knows: it is counted as it comes.
+        fields = line.fields.at(Endpoint.STREAM)
         grant = line.pool.lease(Endpoint.STREAM, most=ONE_POST)
         try:
-            answer = self._streams.connect(bearer_token=grant.token)
+            answer = self._streams.connect(bearer_token=grant.token, fields=fields)
         except ApiError as error:
             line.pool.reject(grant.lease, error)
             line.pool.settle(grant.lease, settlement_of(error))
+            if isinstance(error, BadRequest) and line.fields.refuse(Endpoint.STREAM, fields, error):
+                return self._connect(line)
             raise
+        line.fields.accept(Endpoint.STREAM, fields)
         try:
             line.pool.settle(grant.lease, settlement_of_answer(answer))
             line.pool.accept(grant.lease)

@@ -137,7 +137,7 @@ class FetchSession:
             # The watch and the sweep test tokens at growing intervals; a user has perhaps just fixed one.
             retests=leads and kind in ESTIMATED,
         )
-        self._api = XApi(self._client, pool, stop=self._stop)
+        self._api = XApi(self._client, pool, database, stop=self._stop)
         self._waiting: Callable[[], Waiting | None] = lambda: pool.waiting
         self._run = OpenRun(
             database,

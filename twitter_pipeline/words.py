@@ -99,3 +99,4 @@ class AlertKind(StrEnum):
     PROMISE_BROKEN = "promise_broken"
     ACCOUNT_GONE = "account_gone"
     RUN_FAILED = "run_failed"
+    NAME_REFUSED = "name_refused"

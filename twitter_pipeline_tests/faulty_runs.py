@@ -126,7 +126,7 @@ class Runs:
             "INSERT INTO fetch_runs (kind, request) VALUES (%s::fetch_kind, '[]') RETURNING id", (kind,)
         )
         with XApiClient("https://model.test", transport=self.x) as client:
-            api = XApi(client, FreePool(self.x), stop=stop)  # type: ignore[arg-type]
+            api = XApi(client, FreePool(self.x), self.database, stop=stop)  # type: ignore[arg-type]
             max_age = age_that_serves(requests, profile_max_age=timedelta(days=7), now=clock.now)
             resolver = Resolver(api, database, fetch_run_id=run_id, profile_max_age=max_age, now=clock.now)
             accounts = resolver.resolve(requests).accounts

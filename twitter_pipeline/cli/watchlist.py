@@ -142,7 +142,7 @@ def look_up(settings: Settings, work: Workplace, usernames: Sequence[str]) -> Re
             retests=True,
         )
         resolver = Resolver(
-            XApi(client, pool, stop=stop),
+            XApi(client, pool, work.database, stop=stop),
             work.database,
             fetch_run_id=None,
             profile_max_age=settings.profile_max_age,

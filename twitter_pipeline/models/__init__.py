@@ -5,6 +5,7 @@ from twitter_pipeline.models.api_calls import ApiCall
 from twitter_pipeline.models.base import Base
 from twitter_pipeline.models.doubts import Doubt
 from twitter_pipeline.models.fetch_runs import FetchRun, FetchRunAccount
+from twitter_pipeline.models.refused_names import RefusedName
 from twitter_pipeline.models.spending import Spending
 from twitter_pipeline.models.tokens import Token
 from twitter_pipeline.models.tokens_endpoint_rl import TokenEndpointRateLimit
@@ -20,6 +21,7 @@ __all__ = [
     "Doubt",
     "FetchRun",
     "FetchRunAccount",
+    "RefusedName",
     "Spending",
     "Token",
     "TokenEndpointRateLimit",

@@ -37,7 +37,7 @@ def look_up_accounts(context: dg.OpExecutionContext, database: dg.ResourceParam[
             budgets=settings.budgets,
             prices=settings.prices,
         )
-        found = recheck(XApi(client, pool, stop=stop), opened, accounts)
+        found = recheck(XApi(client, pool, opened, stop=stop), opened, accounts)
     context.add_output_metadata(_describe(found))
     bill = load_bill_without_a_run(opened, Endpoint.USERS, since=began_at)
     for each in written_by_check(found, bill, settings.prices, since=began_at, database=opened):

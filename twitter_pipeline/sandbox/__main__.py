@@ -59,6 +59,8 @@ def api_of(options: argparse.Namespace) -> SandboxApi:
         faults=faults,
         limits=limits,
         heartbeat_s=options.heartbeat_seconds,
+        posts_only=options.posts_only,
+        unknown_names=options.unknown,
     )
 
 
@@ -115,6 +117,10 @@ def _parser() -> argparse.ArgumentParser:
         "--page-cache-mb", type=int, default=KEPT_PAGE_BYTES // 1_000_000, help="memory for pages that do not change"
     )
     parser.add_argument("--heartbeat-seconds", type=float, default=HEARTBEAT_S, help="between blank lines of a stream")
+    parser.add_argument("--posts-only", action="store_true", help="take and give the names of OpenAPI 2.167 alone")
+    parser.add_argument(
+        "--unknown", action="append", default=[], metavar="NAME", help="refuse a field, an expansion or a parameter"
+    )
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when the process that started it is gone")
     return parser
 

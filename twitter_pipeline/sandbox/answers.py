@@ -88,6 +88,7 @@ class Call:
     number: int
     mishaps: frozenset[FaultKind]
     faults: Faults
+    posts_only: bool = False
 
     def having(self, parameters: Mapping[str, str]) -> "Call":
         """Give the call with its checked parameters."""
@@ -95,7 +96,7 @@ class Call:
 
     def selection(self, *, of_users: bool = False) -> Selection:
         """Give the fields it chose."""
-        return selection_of(self.parameters, of_users=of_users)
+        return selection_of(self.parameters, of_users=of_users, posts_only=self.posts_only)
 
     def listed(self, name: str) -> list[str]:
         """Give a parameter that is a list, each value once."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -86,7 +86,8 @@ class SandboxApi:
     `limits` replaces the default calls a window by endpoint, `window_seconds` the length of the windows.
     `clock_skew_s` is how far the server's clock, and with it `date` and the reset times, is ahead of the world's.
     `record_ids` keeps the ids served with every call record, of which the last `kept_calls` are kept. A stream without
-    news gets a blank line every `heartbeat_s`, in real time.
+    news gets a blank line every `heartbeat_s`, in real time. With `posts_only` it takes and gives the names of OpenAPI
+    2.167 alone; `unknown_names` are fields, expansions and parameters that it refuses. Both may change at any time.
     """
 
     def __init__(
@@ -104,8 +105,12 @@ class SandboxApi:
         record_ids: bool = False,
         kept_calls: int = 1_000_000,
         heartbeat_s: float = HEARTBEAT_S,
+        posts_only: bool = False,
+        unknown_names: Iterable[str] = (),
     ) -> None:
         self.world = world
+        self.posts_only = posts_only
+        self.unknown_names = set(unknown_names)
         self.faults = faults or Faults()
         self.window_seconds = window_seconds
         self.clock_skew_s = clock_skew_s
@@ -196,7 +201,8 @@ class SandboxApi:
         if refusal is not None:
             return self._finish(number, now, endpoint, token, refusal, limits)
         mishap, delay_s = self.faults.next_mishap(endpoint)
-        call = Call(endpoint, {}, self.world.clock(), number, mishap.kinds, self.faults)
+        in_posts = self.posts_only and endpoint != at.STREAM
+        call = Call(endpoint, {}, self.world.clock(), number, mishap.kinds, self.faults, in_posts)
         stand_in = _stand_in(mishap)
         answer = stand_in or self._answer(call, query, values, token, body)
         wire = _wire_fault(mishap)
@@ -260,7 +266,9 @@ class SandboxApi:
 
     def _answer(self, call: Call, query: str, values: Mapping[str, str], token: Token | None, body: bytes) -> Answer:
         try:
-            call = call.having(checked(call.endpoint, query, values))
+            unknown = frozenset(self.unknown_names)
+            parameters = checked(call.endpoint, query, values, posts_only=call.posts_only, unknown=unknown)
+            call = call.having(parameters)
             if token is not None and call.endpoint in (at.STREAM, at.STREAM_RULES, at.CHANGE_RULES):
                 return self._streams.answer(call, token.index, body)
             return self._answers.answer(call)

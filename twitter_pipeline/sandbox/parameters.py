@@ -31,13 +31,26 @@ class Refused(Exception):
         self.problem = invalid_request(*errors)
 
 
-def checked(endpoint: str, query: str, path_values: Mapping[str, str]) -> dict[str, str]:
-    """Read the query of a call and give its parameters, or raise `Refused` with everything wrong with them."""
-    checks = CHECKS[endpoint]
+def checked(
+    endpoint: str,
+    query: str,
+    path_values: Mapping[str, str],
+    *,
+    posts_only: bool = False,
+    unknown: frozenset[str] = frozenset(),
+) -> dict[str, str]:
+    """Read the query of a call and give its parameters, or raise `Refused` with everything wrong with them.
+
+    With `posts_only` the names are those of OpenAPI 2.167 alone; `unknown` parameters, fields and expansions are
+    refused.
+    """
+    checks = _checks(endpoint, posts_only, unknown)
     pairs = parse_qsl(query, keep_blank_values=True)
     given = dict(pairs)
     errors = [
-        invalid_value(f"The query parameter [{name}] is not one of [{','.join(_names(endpoint))}]", **{name: value})
+        invalid_value(
+            f"The query parameter [{name}] is not one of [{','.join(_names(endpoint, checks))}]", **{name: value}
+        )
         for name, value in pairs
         if name not in checks or name in path_values
     ]
@@ -62,9 +75,8 @@ def instant(value: str) -> float:
     return datetime.fromisoformat(value).timestamp()
 
 
-@lru_cache(maxsize=32)
-def _names(endpoint: str) -> tuple[str, ...]:
-    return tuple(sorted(set(CHECKS[endpoint]) | {part[1:] for part in endpoint.split("/") if part.startswith(":")}))
+def _names(endpoint: str, checks: Mapping[str, Check]) -> list[str]:
+    return sorted(checks.keys() | {part[1:] for part in endpoint.split("/") if part.startswith(":")})
 
 
 def _id(name: str, value: str) -> str | None:
@@ -104,17 +116,22 @@ def _each(check: Check) -> Check:
     return check_all
 
 
-def _among(*allowed: str) -> Check:
-    accepted = frozenset(allowed)
+class _Among:
+    """Checks a list of names."""
 
-    @lru_cache(maxsize=64)
-    def check(name: str, value: str) -> str | None:
-        wrong = [one for one in value.split(",") if one not in accepted]
+    def __init__(self, *allowed: str) -> None:
+        self.allowed: Final = allowed
+        self._accepted: Final = frozenset(allowed)
+
+    @lru_cache(maxsize=64)  # noqa: B019 there are few, and they are never dropped
+    def __call__(self, name: str, value: str) -> str | None:
+        wrong = [one for one in value.split(",") if one not in self._accepted]
         if not wrong:
             return None
-        return f"The `{name}` query parameter value [{wrong[0]}] is not one of [{','.join(allowed)}]"
+        return f"The `{name}` query parameter value [{wrong[0]}] is not one of [{','.join(self.allowed)}]"
 
-    return check
+    def without(self, unknown: frozenset[str]) -> "_Among":
+        return _Among(*(name for name in self.allowed if name not in unknown))
 
 
 def _since(earliest: datetime) -> Check:
@@ -165,20 +182,20 @@ def _anything(name: str, value: str) -> str | None:
 
 
 _OBJECTS: Final[Mapping[str, Check]] = {
-    "tweet.fields": _among(*words.TWEET_FIELDS),
-    "post.fields": _among(*words.POST_FIELDS),
-    "user.fields": _among(*words.USER_FIELDS),
+    "tweet.fields": _Among(*words.TWEET_FIELDS),
+    "post.fields": _Among(*words.POST_FIELDS),
+    "user.fields": _Among(*words.USER_FIELDS),
 }
 _OF_USERS: Final[Mapping[str, Check]] = {
     **_OBJECTS,
-    "expansions": _among(*words.USER_EXPANSIONS, *words.POST_USER_EXPANSIONS),
+    "expansions": _Among(*words.USER_EXPANSIONS, *words.POST_USER_EXPANSIONS),
 }
 _OF_TWEETS: Final[Mapping[str, Check]] = {
     **_OBJECTS,
-    "expansions": _among(*dict.fromkeys((*words.TWEET_EXPANSIONS, *words.POST_EXPANSIONS))),
-    "media.fields": _among(*words.MEDIA_FIELDS),
-    "poll.fields": _among(*words.POLL_FIELDS),
-    "place.fields": _among(*words.PLACE_FIELDS),
+    "expansions": _Among(*dict.fromkeys((*words.TWEET_EXPANSIONS, *words.POST_EXPANSIONS))),
+    "media.fields": _Among(*words.MEDIA_FIELDS),
+    "poll.fields": _Among(*words.POLL_FIELDS),
+    "place.fields": _Among(*words.PLACE_FIELDS),
 }
 _OF_BOUNDS: Final[Mapping[str, Check]] = {
     "since_id": _bound,
@@ -194,7 +211,7 @@ def _search(most: int, longest: int, earliest: datetime) -> Mapping[str, Check]:
         "query": _text(longest),
         "next_token": _anything,
         "max_results": _between(10, most),
-        "sort_order": _among("recency", "relevancy"),
+        "sort_order": _Among("recency", "relevancy"),
         "start_time": _since(earliest),
         "end_time": _since(earliest),
     }
@@ -210,7 +227,7 @@ CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
         **_OF_BOUNDS,
         "id": _id,
         "max_results": _between(5, 100),
-        "exclude": _among("replies", "retweets"),
+        "exclude": _Among("replies", "retweets"),
         "start_time": _since(_EARLIEST),
         "end_time": _since(_EARLIEST),
     },
@@ -220,7 +237,7 @@ CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
     at.SEARCH_ALL: _search(500, 1_024, _EARLIEST_SEARCH),
     at.USAGE: {
         "days": _between(1, 90),
-        "usage.fields": _among(*words.USAGE_FIELDS),
+        "usage.fields": _Among(*words.USAGE_FIELDS),
     },
     at.STREAM: {**_OF_TWEETS, "backfill_minutes": _enterprise, "start_time": _enterprise, "end_time": _enterprise},
     at.STREAM_RULES: {
@@ -231,6 +248,26 @@ CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
     at.CHANGE_RULES: {"dry_run": _flag, "delete_all": _flag},
 }
 """Every parameter the sandbox takes, by endpoint: those of the official OpenAPI 2.166 and `post.fields` of 2.167."""
+
+_OF_POSTS: Final[Mapping[str, Check]] = {
+    "user.fields": _Among(*words.POST_USER_FIELDS),
+    "post.fields": _Among(*words.POST_FIELDS),
+}
+
+
+@lru_cache(maxsize=256)
+def _checks(endpoint: str, posts_only: bool, unknown: frozenset[str]) -> Mapping[str, Check]:
+    checks = CHECKS[endpoint]
+    if posts_only and "tweet.fields" in checks:
+        expansions = words.POST_EXPANSIONS if "media.fields" in checks else words.POST_USER_EXPANSIONS
+        checks = {**checks, **_OF_POSTS, "expansions": _Among(*expansions)}
+        unknown |= {"tweet.fields"}
+    return {
+        name: check.without(unknown) if isinstance(check, _Among) else check
+        for name, check in checks.items()
+        if name not in unknown
+    }
+
 
 _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     at.USERS_BY: ("usernames",),

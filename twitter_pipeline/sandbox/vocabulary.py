@@ -41,6 +41,12 @@ USER_FIELDS: Final = (
     "profile_banner_url", "profile_image_url", "protected", "public_metrics", "receives_your_dm", "subscription",
     "subscription_type", "url", "username", "verified", "verified_followers_count", "verified_type", "withheld",
 )  # fmt: skip
+POST_USER_FIELDS: Final = (
+    "confirmed_email", "connection_status", "created_at", "description", "entities", "id", "is_identity_verified",
+    "location", "name", "parody", "profile_banner_url", "profile_image_url", "protected", "public_metrics",
+    "receives_your_dm", "subscribes_to_you", "subscription", "subscription_type", "url", "username", "verified",
+    "verified_followers_count", "verified_type", "withheld",
+)  # fmt: skip
 USER_EXPANSIONS: Final = ("affiliation.user_id", "most_recent_tweet_id", "pinned_tweet_id")
 POST_USER_EXPANSIONS: Final = ("affiliation", "most_recent_post_id", "pinned_post_id")
 MEDIA_FIELDS: Final = (
@@ -106,14 +112,14 @@ class Selection:
         return NEW_NAMES.get(old, old) if self.posts else old
 
 
-def selection_of(parameters: Mapping[str, str], *, of_users: bool) -> Selection:
+def selection_of(parameters: Mapping[str, str], *, of_users: bool, posts_only: bool) -> Selection:
     """Read the field lists and expansions of a request whose values were checked."""
     names = ("tweet.fields", "post.fields", "user.fields", "media.fields", "poll.fields", "place.fields", "expansions")
-    return _selection(tuple(parameters.get(name) for name in names), of_users)
+    return _selection(tuple(parameters.get(name) for name in names), of_users, posts_only)
 
 
 @lru_cache(maxsize=256)
-def _selection(values: tuple[str | None, ...], of_users: bool) -> Selection:
+def _selection(values: tuple[str | None, ...], of_users: bool, posts_only: bool) -> Selection:
     tweet, post, user, media, poll, place, expansions = values
     expanded = _old(expansions)
     # An expansion brings the field with the ids that it expands, as `expansions=author_id` brings `author_id`.
@@ -126,7 +132,7 @@ def _selection(values: tuple[str | None, ...], of_users: bool) -> Selection:
         poll=_ALWAYS["poll"] | _old(poll),
         place=_ALWAYS["place"] | _old(place),
         expansions=expanded,
-        posts=post is not None,
+        posts=posts_only or post is not None,
     )
 
 

@@ -24,7 +24,6 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import LiteralString
 
 from twitter_pipeline.budgets import Budgets, Cost, Period
 from twitter_pipeline.prices import Prices

@@ -81,7 +81,7 @@ def work(settings: Settings, fetch_run_id: int, share: float, accounts: BinaryIO
             prices=settings.prices,
         )
         fetcher = HistoryFetcher(
-            XApi(client, pool, stop=stop),
+            XApi(client, pool, database, stop=stop),
             database,
             fetch_run_id=fetch_run_id,
             options=FetchOptions(settings.page_size, settings.settle, settings.confirm_after),

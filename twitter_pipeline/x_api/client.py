@@ -19,7 +19,7 @@ from twitter_pipeline.errors import ConnectionFault, UnreadableAnswer
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.stream_rules import NewRule
 from twitter_pipeline.x_api.endpoints import Endpoint
-from twitter_pipeline.x_api.fields import TWEET_QUERY, USER_QUERY
+from twitter_pipeline.x_api.fields import OF_TWEETS, OF_USERS, Fields
 from twitter_pipeline.x_api.parsing import (
     TweetsPage,
     UsersAnswer,
@@ -62,7 +62,8 @@ class XApiClient:
     """A client of the X API v2 that threads may share.
 
     Every method makes one call and raises an ApiError when it does not give a readable 200. A 200 that holds nothing
-    but problems is an answer: see `availability_of`. A lease that lives `longest_call_s` outlives every call.
+    but problems is an answer: see `availability_of`.
+    `fields` says what is requested of each object. A lease that lives `longest_call_s` outlives every call.
     """
 
     def __init__(
@@ -89,21 +90,25 @@ class XApiClient:
             total_timeout_s=total_timeout_s,
         )
 
-    def fetch_users_by_usernames(self, usernames: Sequence[str], *, bearer_token: BearerToken) -> Answer[UsersAnswer]:
+    def fetch_users_by_usernames(
+        self, usernames: Sequence[str], *, bearer_token: BearerToken, fields: Fields = OF_USERS
+    ) -> Answer[UsersAnswer]:
         """Look up accounts by name, at most 100; the case of the names does not matter."""
         _check_count(usernames)
         return self._fetch(
-            f"{Endpoint.USERS_BY}?usernames={','.join(quote(name, safe='') for name in usernames)}&{USER_QUERY}",
+            f"{Endpoint.USERS_BY}?usernames={','.join(quote(name, safe='') for name in usernames)}&{fields.query}",
             read=read_users,
             attempted=f"GET {Endpoint.USERS_BY} for {_list_some('username', usernames)}",
             bearer_token=bearer_token,
         )
 
-    def fetch_users(self, user_ids: Sequence[int], *, bearer_token: BearerToken) -> Answer[UsersAnswer]:
+    def fetch_users(
+        self, user_ids: Sequence[int], *, bearer_token: BearerToken, fields: Fields = OF_USERS
+    ) -> Answer[UsersAnswer]:
         """Look up accounts by id, at most 100."""
         _check_count(user_ids)
         return self._fetch(
-            f"{Endpoint.USERS}?ids={','.join(map(str, user_ids))}&{USER_QUERY}",
+            f"{Endpoint.USERS}?ids={','.join(map(str, user_ids))}&{fields.query}",
             read=read_users,
             attempted=f"GET {Endpoint.USERS} for {_list_some('user', user_ids)}",
             bearer_token=bearer_token,
@@ -118,21 +123,24 @@ class XApiClient:
         since_id: int | None = None,
         until_id: int | None = None,
         pagination_token: str | None = None,
+        fields: Fields = OF_TWEETS,
     ) -> Answer[TweetsPage]:
         """Fetch one page of an account's timeline, newest first; `max_results` is 5 to 100."""
         query = _query(max_results=max_results, since_id=since_id, until_id=until_id, pagination_token=pagination_token)
         return self._fetch(
-            f"/2/users/{user_id}/tweets?{query}&{TWEET_QUERY}",
+            f"/2/users/{user_id}/tweets?{query}&{fields.query}",
             read=read_timeline_page,
             attempted=f"GET {Endpoint.USER_TWEETS} for user {user_id}",
             bearer_token=bearer_token,
         )
 
-    def fetch_tweets(self, tweet_ids: Sequence[int], *, bearer_token: BearerToken) -> Answer[TweetsPage]:
+    def fetch_tweets(
+        self, tweet_ids: Sequence[int], *, bearer_token: BearerToken, fields: Fields = OF_TWEETS
+    ) -> Answer[TweetsPage]:
         """Look up tweets by id, at most 100; those that are gone are among the problems."""
         _check_count(tweet_ids)
         return self._fetch(
-            f"{Endpoint.TWEETS}?ids={','.join(map(str, tweet_ids))}&{TWEET_QUERY}",
+            f"{Endpoint.TWEETS}?ids={','.join(map(str, tweet_ids))}&{fields.query}",
             read=read_tweets_page,
             attempted=f"GET {Endpoint.TWEETS} for {_list_some('tweet', tweet_ids)}",
             bearer_token=bearer_token,
@@ -149,6 +157,7 @@ class XApiClient:
         start_time: datetime | None = None,
         end_time: datetime | None = None,
         next_token: str | None = None,
+        fields: Fields = OF_TWEETS,
     ) -> Answer[TweetsPage]:
         """Search the last seven days, newest first; `max_results` is 10 to 100.
 
@@ -162,7 +171,7 @@ class XApiClient:
             end_time=end_time,
             next_token=next_token,
         )
-        return self._search(Endpoint.SEARCH_RECENT, query, bounds, bearer_token)
+        return self._search(Endpoint.SEARCH_RECENT, query, bounds, bearer_token, fields)
 
     def search_all(
         self,
@@ -175,6 +184,7 @@ class XApiClient:
         start_time: datetime | None = None,
         end_time: datetime | None = None,
         next_token: str | None = None,
+        fields: Fields = OF_TWEETS,
     ) -> Answer[TweetsPage]:
         """Search the archive since March 2006, newest first; one call a second, `max_results` is 10 to 500.
 
@@ -188,7 +198,7 @@ class XApiClient:
             end_time=end_time,
             next_token=next_token,
         )
-        return self._search(Endpoint.SEARCH_ALL, query, bounds, bearer_token)
+        return self._search(Endpoint.SEARCH_ALL, query, bounds, bearer_token, fields)
 
     def fetch_stream_rules(
         self, *, bearer_token: BearerToken, pagination_token: str | None = None
@@ -219,9 +229,11 @@ class XApiClient:
             json_body=orjson.dumps(body),
         )
 
-    def _search(self, endpoint: Endpoint, query: str, bounds: str, bearer_token: BearerToken) -> Answer[TweetsPage]:
+    def _search(
+        self, endpoint: Endpoint, query: str, bounds: str, bearer_token: BearerToken, fields: Fields
+    ) -> Answer[TweetsPage]:
         return self._fetch(
-            f"{endpoint}?query={quote(query, safe='')}&{bounds}&sort_order=recency&{TWEET_QUERY}",
+            f"{endpoint}?query={quote(query, safe='')}&{bounds}&sort_order=recency&{fields.query}",
             read=read_search_page,
             attempted=f"GET {endpoint} for the query {_shorten(query)!r}",
             bearer_token=bearer_token,

@@ -99,6 +99,31 @@ def read_problem(value: JsonValue) -> Problem:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What a 400 says of one parameter; `parameter` is empty where it names none, `values` are those it repeats."""
+
+    parameter: str
+    values: tuple[str, ...]
+    message: str
+
+
+def _read_complaints(body: JsonObject) -> tuple[Complaint, ...]:
+    """Read them from `errors` with `parameters` (OpenAPI 2.166) or from `parameter` and `value` (2.167)."""
+    complaints: list[Complaint] = []
+    for each in (body, *map(as_object, as_list(body.get("errors")))):
+        message = _text(each, "message") or _text(each, "detail")
+        named = {name: as_list(values) or [values] for name, values in as_object(each.get("parameters")).items()}
+        if parameter := _text(each, "parameter"):
+            named.setdefault(parameter, [each.get("value")])
+        for name, values in named.items():
+            words = [word.strip() for value in values for word in (as_text(value) or "").split(",")]
+            complaints.append(Complaint(name, tuple(filter(None, words)), message))
+        if message and not named:
+            complaints.append(Complaint("", (), message))
+    return tuple(complaints)
+
+
 def read_problems(errors: JsonValue) -> list[Problem]:
     """Read the `errors` that come beside or instead of the data of a 200."""
     return [read_problem(error) for error in as_list(errors)]
@@ -231,6 +256,8 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
             error.until = _cap_ends(problem, limits.answered_at)
         case TokenForbidden():
             error.everywhere = _is_app_suspended(problem)
+        case BadRequest():
+            error.complaints = _complaints_of(body)
         case ResourceForbidden():
             error.of_endpoint = problem.kind == "unsupported-authentication"
         case _:
@@ -253,6 +280,13 @@ def read_disconnect(problem: Problem) -> ApiError | None:
         ended.disconnect_type = problem.issue
         return ended
     return None
+
+
+def _complaints_of(body: bytes) -> tuple[Complaint, ...]:
+    try:
+        return _read_complaints(as_object(decode_json(body)))
+    except ValueError:
+        return ()
 
 
 def _read_failure_body(body: bytes) -> Problem:

@@ -12,7 +12,7 @@ from twitter_pipeline.errors import ConnectionFault, UnreadableAnswer
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.x_api.client import Answer
 from twitter_pipeline.x_api.endpoints import Endpoint
-from twitter_pipeline.x_api.fields import TWEET_QUERY
+from twitter_pipeline.x_api.fields import OF_TWEETS, Fields
 from twitter_pipeline.x_api.parsing import TweetsPage
 from twitter_pipeline.x_api.problems import read_failure
 from twitter_pipeline.x_api.rate_limit import read_rate_limits
@@ -49,9 +49,9 @@ class StreamClient:
             silence_s=silence_s,
         )
 
-    def connect(self, *, bearer_token: BearerToken) -> "Answer[TweetStream]":
+    def connect(self, *, bearer_token: BearerToken, fields: Fields = OF_TWEETS) -> "Answer[TweetStream]":
         """Open the stream, which is to be closed; raises an ApiError when X does not answer with 200."""
-        target = f"{Endpoint.STREAM}?{TWEET_QUERY}"
+        target = f"{Endpoint.STREAM}?{fields.query}"
         request = self._requests.make(target, attempted=_ATTEMPTED, bearer_token=bearer_token)
         started_at = time.perf_counter()
         response = send(request, self._transport.open, attempted=_ATTEMPTED)

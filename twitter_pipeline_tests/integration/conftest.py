@@ -67,7 +67,7 @@ class Pipeline:
     def _fetch(self, run_id: int, requests: Sequence[FetchRequest], page_size: int, profile_max_age: timedelta) -> None:
         with self.sandbox.client() as client:
             pool = TokenPool(self.database, self.sandbox.bearer_tokens, lease_s=client.longest_call_s, stop=self.stop)
-            api = XApi(client, pool, stop=self.stop)
+            api = XApi(client, pool, self.database, stop=self.stop)
             now = datetime.fromtimestamp(self.sandbox.world.clock(), UTC)
             resolver = Resolver(api, self.database, fetch_run_id=run_id, profile_max_age=profile_max_age, now=now)
             resolution = resolver.resolve(requests)

@@ -1,0 +1,116 @@
+"""Which fields are requested: all that are worth keeping, without those that X has refused at an endpoint.
+
+What one process learns all leave out, within LEARNT_WITHIN_S. After RETRIED_AFTER_S one call requests it again.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC
+from typing import Final
+
+from twitter_pipeline.errors import BadRequest
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.refused_names import Refusal, delete_refusals, load_refusals, save_refusals, take_due
+from twitter_pipeline.x_api.endpoints import Endpoint
+from twitter_pipeline.x_api.fields import OF_TWEETS, OF_USERS, Fields, RefusedName
+
+logger = logging.getLogger(__name__)
+
+LEARNT_WITHIN_S = 30.0
+
+RETRIED_AFTER_S = 86_400.0
+RETRIED_SOON_S = 900.0
+"""So long after its refusal X is asked again for a field without which nothing can be stored."""
+
+_TRIAL_S = 120.0
+"""A process that has not decided by then whether X takes a field again is taken for dead."""
+
+_WANTED: Final = {
+    Endpoint.USERS_BY: OF_USERS,
+    Endpoint.USERS: OF_USERS,
+    Endpoint.USER_TWEETS: OF_TWEETS,
+    Endpoint.TWEETS: OF_TWEETS,
+    Endpoint.SEARCH_RECENT: OF_TWEETS,
+    Endpoint.SEARCH_ALL: OF_TWEETS,
+    Endpoint.STREAM: OF_TWEETS,
+}
+_NONE: Final = Fields({})
+
+
+class RequestedFields:
+    """The fields to request at each endpoint. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._refusals: list[Refusal] = []
+        self._loaded_at = float("-inf")
+
+    def at(self, endpoint: Endpoint) -> Fields:
+        """Return what the next call requests; it may be the one that tries again what was refused a day ago.
+
+        Raises BadRequest, without a call, where tweets would come without what none may lack.
+        """
+        wanted = _WANTED.get(endpoint, _NONE)
+        refusals = self._known(endpoint)
+        if not refusals:
+            return wanted
+        tried: frozenset[RefusedName] = frozenset()
+        if any(each.is_due for each in refusals):
+            tried = take_due(self._database, endpoint, lease_s=_TRIAL_S)
+            self._forget()
+        fields = replace(wanted, refused=frozenset(each.name for each in refusals) - tried, tried=tried)
+        if fields.lacking:
+            until = min(each.again_at for each in refusals).astimezone(UTC)
+            error = BadRequest(
+                f"GET {endpoint} was not sent: X refuses {_listed(each.name for each in refusals)}, and tweets would "
+                f"come without {fields.lacking}. What is stored stays; it is tried again after "
+                f"{until:%Y-%m-%d %H:%M} UTC. "
+                f"X said: {refusals[0].message}"
+            )
+            error.calls = 0
+            raise error
+        return fields
+
+    def refuse(self, endpoint: Endpoint, fields: Fields, error: BadRequest) -> bool:
+        """Note which of the fields that were requested X has refused; False where its 400 is about something else."""
+        names = fields.refused_by(error.complaints)
+        if not names:
+            return False
+        without = replace(fields, refused=fields.refused | names)
+        again_s = RETRIED_SOON_S if without.lacking else RETRIED_AFTER_S
+        new = save_refusals(self._database, endpoint, names, message=str(error), again_s=again_s)
+        if new:
+            logger.warning("X does not know %s; requests go without until it is tried again: %s", _listed(new), error)
+        self._forget()
+        return True
+
+    def accept(self, endpoint: Endpoint, fields: Fields) -> None:
+        """Note that X has taken fields: what was tried again is requested by all processes from now on."""
+        if fields.tried:
+            delete_refusals(self._database, endpoint, fields.tried)
+            self._forget()
+
+    def _known(self, endpoint: Endpoint) -> list[Refusal]:
+        with self._lock:
+            if time.monotonic() - self._loaded_at > LEARNT_WITHIN_S:
+                self._refusals = load_refusals(self._database)
+                self._loaded_at = time.monotonic()
+            return [each for each in self._refusals if each.endpoint == endpoint]
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._loaded_at = float("-inf")
+
+
+def brings_users(database: Database, endpoint: Endpoint) -> bool:
+    """Whether each tweet brings its author at an endpoint, as far as X has refused anything there."""
+    refused = frozenset(each.name for each in load_refusals(database) if each.endpoint == endpoint)
+    return replace(_WANTED[endpoint], refused=refused).brings_users
+
+
+def _listed(names: Iterable[RefusedName]) -> str:
+    return ", ".join(map(str, sorted(names)))
