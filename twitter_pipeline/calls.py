@@ -275,22 +275,25 @@ class XApi:
         """Make a call; `authors` is how many different ones its tweets can have, where each comes along as a user."""
         effort = _Effort()
         while True:
-            fields = self.fields.at(endpoint)
-            most_here = most + Cost(users=authors) if fields.brings_users else most
-            grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id, most=most_here)
-            effort.calls += 1
-            effort.waited_s += grant.waited_s
-            try:
-                answer = send(grant.token, fields)
-            except ApiError as error:
-                # In this order: once it is settled others may be leased the same token.
-                self.pool.reject(grant.lease, error)
-                self.pool.settle(grant.lease, settlement_of(error))
-                if not (isinstance(error, BadRequest) and self.fields.refuse(endpoint, fields, error)):
-                    self._pause_or_raise(error, effort)
+            with self.fields.turn(endpoint) as fields:
+                most_here = most + Cost(users=authors) if fields.brings_users else most
+                grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id, most=most_here)
+                effort.calls += 1
+                effort.waited_s += grant.waited_s
+                try:
+                    answer = send(grant.token, fields)
+                    self.fields.accept(endpoint, fields)
+                except ApiError as error:
+                    answer = error
+                    # In this order: once it is settled others may be leased the same token.
+                    self.pool.reject(grant.lease, error)
+                    self.pool.settle(grant.lease, settlement_of(error))
+                    if isinstance(error, BadRequest) and self.fields.refuse(endpoint, fields, error):
+                        continue
+            if isinstance(answer, ApiError):
+                self._pause_or_raise(answer, effort)
                 continue
             self._faults_in_a_row = 0
-            self.fields.accept(endpoint, fields)
             results, posts, users = measure(answer.value)
             self.pool.settle(grant.lease, settlement_of_answer(answer, results=results, posts=posts, users=users))
             self.pool.accept(grant.lease)

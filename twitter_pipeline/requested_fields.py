@@ -6,7 +6,8 @@ What one process learns all leave out, within LEARNT_WITHIN_S. After RETRIED_AFT
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC
 from typing import Final
@@ -48,6 +49,8 @@ class RequestedFields:
         self._lock = threading.Lock()
         self._refusals: list[Refusal] = []
         self._loaded_at = float("-inf")
+        self._turns = {endpoint: threading.Lock() for endpoint in Endpoint}
+        self._requested: set[tuple[Endpoint, frozenset[RefusedName]]] = set()
 
     def at(self, endpoint: Endpoint) -> Fields:
         """Return what the next call requests; it may be the one that tries again what was refused a day ago.
@@ -62,18 +65,34 @@ class RequestedFields:
         if any(each.is_due for each in refusals):
             tried = take_due(self._database, endpoint, lease_s=_TRIAL_S)
             self._forget()
-        fields = replace(wanted, refused=frozenset(each.name for each in refusals) - tried, tried=tried)
+        fields = replace(wanted, refused=_names(refusals) - tried, tried=tried)
         if fields.lacking:
-            until = min(each.again_at for each in refusals).astimezone(UTC)
+            soonest = min(refusals, key=lambda each: each.again_at)
             error = BadRequest(
-                f"GET {endpoint} was not sent: X refuses {_listed(each.name for each in refusals)}, and tweets would "
-                f"come without {fields.lacking}. What is stored stays; it is tried again after "
-                f"{until:%Y-%m-%d %H:%M} UTC. "
-                f"X said: {refusals[0].message}"
+                f"GET {endpoint} was not sent: X refuses {_listed(_names(refusals))}, and tweets would come without "
+                f"{fields.lacking}. What is stored stays; it is tried again after "
+                f"{soonest.again_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC. X said: {soonest.message}"
             )
             error.calls = 0
             raise error
         return fields
+
+    @contextmanager
+    def turn(self, endpoint: Endpoint) -> Generator[Fields]:
+        """Give what one call requests, made inside. While X has not answered such a request yet, threads take turns.
+
+        Else each of the calls that a command begins with would be refused for the same name.
+        """
+        with ExitStack() as waiting:
+            if self._is_new(endpoint):
+                waiting.enter_context(self._turns[endpoint])
+                if not self._is_new(endpoint):
+                    waiting.close()
+            fields = self.at(endpoint)
+            try:
+                yield fields
+            finally:
+                self._requested.add((endpoint, fields.refused))
 
     def refuse(self, endpoint: Endpoint, fields: Fields, error: BadRequest) -> bool:
         """Note which of the fields that were requested X has refused; False where its 400 is about something else."""
@@ -84,7 +103,11 @@ class RequestedFields:
         again_s = RETRIED_SOON_S if without.lacking else RETRIED_AFTER_S
         new = save_refusals(self._database, endpoint, names, message=str(error), again_s=again_s)
         if new:
-            logger.warning("X does not know %s; requests go without until it is tried again: %s", _listed(new), error)
+            logger.warning(
+                "X does not know %s, which is requested by a newer name or left out until it is tried again: %s",
+                _listed(new),
+                error,
+            )
         self._forget()
         return True
 
@@ -93,6 +116,9 @@ class RequestedFields:
         if fields.tried:
             delete_refusals(self._database, endpoint, fields.tried)
             self._forget()
+
+    def _is_new(self, endpoint: Endpoint) -> bool:
+        return (endpoint, _names(self._known(endpoint))) not in self._requested
 
     def _known(self, endpoint: Endpoint) -> list[Refusal]:
         with self._lock:
@@ -108,8 +134,12 @@ class RequestedFields:
 
 def brings_users(database: Database, endpoint: Endpoint) -> bool:
     """Whether each tweet brings its author at an endpoint, as far as X has refused anything there."""
-    refused = frozenset(each.name for each in load_refusals(database) if each.endpoint == endpoint)
-    return replace(_WANTED[endpoint], refused=refused).brings_users
+    refusals = [each for each in load_refusals(database) if each.endpoint == endpoint]
+    return replace(_WANTED[endpoint], refused=_names(refusals)).brings_users
+
+
+def _names(refusals: Iterable[Refusal]) -> frozenset[RefusedName]:
+    return frozenset(each.name for each in refusals)
 
 
 def _listed(names: Iterable[RefusedName]) -> str:
