@@ -119,6 +119,11 @@ def accounts_per_call(detection: Detection, settings: Settings) -> int:
             return 1
 
 
+def polls_an_hour(database: Database, settings: Settings) -> int:
+    """Return how many accounts may be looked at in an hour: with a detection that sees many in a call, so many more."""
+    return accounts_per_call(current_detection(database, settings), settings) * settings.watch_polls_per_hour
+
+
 def endpoint_of(detection: Detection) -> Endpoint:
     """Return what a detection calls, which is not `auto`."""
     return _ENDPOINTS[detection]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from twitter_pipeline.account_status import AccountStatus
-from twitter_pipeline.detection import accounts_per_call, current_detection
+from twitter_pipeline.detection import polls_an_hour
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.ledger import Hole, Ledger
 from twitter_pipeline.settings import Settings
@@ -183,9 +183,7 @@ def judge_tokens(states: Sequence[TokenState], env_keys: Collection[str]) -> Ver
 
 def longest_interval(database: Database, settings: Settings, *, tracked: int) -> timedelta:
     """Return how long the watch may leave an account alone: as the settings say, or as long as its budget needs."""
-    looks = accounts_per_call(current_detection(database, settings), settings)
-    round_of_all = timedelta(hours=tracked / (looks * settings.watch_polls_per_hour))
-    return max(settings.watch_longest, round_of_all)
+    return max(settings.watch_longest, timedelta(hours=tracked / polls_an_hour(database, settings)))
 
 
 def name_of(account: AccountStatus) -> str:

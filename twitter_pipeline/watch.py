@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from twitter_pipeline.budgets import Cost
 from twitter_pipeline.coverage import time_at
-from twitter_pipeline.detection import accounts_per_call, current_detection, endpoint_of
+from twitter_pipeline.detection import current_detection, endpoint_of, polls_an_hour
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.polling.plan import Bounds, Plan, allocate, next_look, next_poll
 from twitter_pipeline.polling.prior import Prior, learn_prior
@@ -62,8 +62,16 @@ def take_due(database: Database, settings: Settings) -> Due | str:
         return f"accounts are gathered until {_clock(outlook.polled_at + settings.watch_spacing)}"
     if (reason := _no_budget(database, settings) or no_money(database, settings)) is not None:
         return reason
+    # The plan keeps to the budget on the average; accounts that were tracked together, or that a stop of hours has left
+    # overdue together, would pass it at once.
+    allowed = polls_an_hour(database, settings) - outlook.polled_lately
+    if allowed <= 0:
+        return (
+            f"the {settings.watch_polls_per_hour:,} polls an hour that TWITTER_WATCH_POLLS_PER_HOUR allows are used "
+            "up; accounts that are due wait"
+        )
     key = f"watch-{uuid4().hex}"
-    accounts = hand_out(database, key, at_most=ACCOUNTS_A_RUN)
+    accounts = hand_out(database, key, at_most=min(allowed, ACCOUNTS_A_RUN))
     return Due(key, accounts) if accounts else "what is due is being polled"
 
 
@@ -106,8 +114,7 @@ def share_budget(database: Database, settings: Settings, prior: Prior) -> Plan:
     unknown = Memory(datetime.now(UTC)).rate(prior).even
     bounds = Bounds(settings.watch_shortest, settings.watch_longest)
     known = [unknown if rate is None else rate for rate in rates]
-    looks = accounts_per_call(current_detection(database, settings), settings)
-    return allocate(known, polls_per_hour=looks * settings.watch_polls_per_hour, bounds=bounds, away=away)
+    return allocate(known, polls_per_hour=polls_an_hour(database, settings), bounds=bounds, away=away)
 
 
 def _next_polls(database: Database, plan: Plan, prior: Prior, user_ids: Sequence[int]) -> list[NextPoll]:

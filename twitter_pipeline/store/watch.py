@@ -36,9 +36,16 @@ COUNT_HANDED = "SELECT count(*) FROM user_state WHERE handed_to = %s"
 
 RELEASE = "UPDATE user_state SET handed_to = NULL, handed_at = NULL WHERE handed_to = %s"
 
+# The accounts that a run was handed count twice while it works on them: so they do from the first moment.
 OUTLOOK = """
 SELECT count(*), min(coalesce(next_poll_at, now())),
-       (SELECT started_at FROM fetch_runs WHERE kind = 'incremental' ORDER BY id DESC LIMIT 1), now()
+       (SELECT started_at FROM fetch_runs WHERE kind = 'incremental' ORDER BY id DESC LIMIT 1), now(),
+       count(*) FILTER (WHERE handed_at > now() - interval '1 hour') + (
+           SELECT count(*) FROM fetch_runs r JOIN fetch_run_accounts a ON a.fetch_run_id = r.id
+           WHERE r.kind = 'incremental' AND r.id > (
+               SELECT coalesce(max(id), 0) FROM fetch_runs WHERE started_at < now() - interval '1 hour'
+           )
+       )
 FROM user_state WHERE is_tracked
 """
 
@@ -117,12 +124,16 @@ WHERE user_id = ANY (%(user_ids)s)
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How many accounts are tracked, when the next one is due, and when a run last polled; `now` is the database's."""
+    """How many accounts are tracked, when the next one is due, and when a run last polled; `now` is the database's.
+
+    Within an hour it has looked at `polled_lately` accounts, those included that it is about to look at.
+    """
 
     tracked: int
     next_poll_at: datetime | None
     polled_at: datetime | None
     now: datetime
+    polled_lately: int
 
 
 @dataclass(frozen=True, slots=True)

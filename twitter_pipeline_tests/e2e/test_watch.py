@@ -168,6 +168,29 @@ def test_two_sensors_that_look_at_once_share_what_is_due(make_workshop: MakeWork
     assert workshop.outcomes(poll(workshop, second)) == {"alpha": "done"}
 
 
+def test_accounts_that_are_due_together_are_polled_as_the_budget_of_an_hour_allows(
+    make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"account_{number}" for number in range(8)]
+    workshop = make_workshop([silent(name, 5) for name in names])
+    watch_from_now(workshop, *names)
+    due_now(workshop)
+    monkeypatch.setenv("TWITTER_WATCH_POLLS_PER_HOUR", "5")
+    monkeypatch.setenv("TWITTER_WATCH_SPACING_SECONDS", "0")
+
+    first = requested(tick(workshop))
+    while_it_is_polled = reason(tick(workshop))
+    poll(workshop, first)
+    due_now(workshop)
+    after_it = reason(tick(workshop))
+    workshop.database.execute("UPDATE fetch_runs SET started_at = started_at - interval '1 hour'")
+    later = requested(tick(workshop))
+
+    assert (first.tags["twitter_pipeline/accounts"], later.tags["twitter_pipeline/accounts"]) == ("5", "5")
+    assert while_it_is_polled == after_it
+    assert "the 5 polls an hour that TWITTER_WATCH_POLLS_PER_HOUR allows are used up" in after_it
+
+
 @contextmanager
 def held(workshop: Workshop, username: str) -> Iterator[None]:
     """Hold the row of an account, as another sensor does while it takes it."""
