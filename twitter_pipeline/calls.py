@@ -27,7 +27,13 @@ from twitter_pipeline.planning import TimelineRequest
 from twitter_pipeline.requested_fields import RequestedFields
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.windows import FIRST_BACK_OFF_S, Settlement
+from twitter_pipeline.store.windows import (
+    FIRST_BACK_OFF_S,
+    FIRST_CONNECTION_BACK_OFF_S,
+    LONGEST_BACK_OFF_S,
+    LONGEST_CONNECTION_BACK_OFF_S,
+    Settlement,
+)
 from twitter_pipeline.stream_rules import NewRule
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.words import CallOutcome
@@ -361,6 +367,7 @@ def settlement_of_answer(answer: Answer[T], *, results: int = 0, posts: int = 0,
 
 def settlement_of(error: ApiError) -> Settlement:
     """Turn a failed call into what its row in `api_calls` says and what its window learns."""
+    of_connection = isinstance(error, TooManyRequests) and error.of_connection
     return Settlement(
         outcome=OUTCOMES[type(error)],
         status=error.status,
@@ -371,7 +378,8 @@ def settlement_of(error: ApiError) -> Settlement:
         duration_ms=error.duration_ms,
         transaction_id=error.transaction_id,
         error=str(error),
-        back_off_s=FIRST_BACK_OFF_S * random.uniform(1.0, 1.25),
+        back_off_s=FIRST_CONNECTION_BACK_OFF_S if of_connection else FIRST_BACK_OFF_S * random.uniform(1.0, 1.25),
+        longest_back_off_s=LONGEST_CONNECTION_BACK_OFF_S if of_connection else LONGEST_BACK_OFF_S,
     )
 
 

@@ -10,7 +10,7 @@ PipelineError
 │   ├── TokenRejected             401: the token is wrong or revoked
 │   ├── TokenForbidden            403 that speaks of the token's app
 │   ├── UsageCapped               402, 403 spend cap, 429 usage cap: waiting for the window is useless
-│   ├── TooManyRequests           429: the window is used up
+│   ├── TooManyRequests           429: the window is used up, or the slot of the stream is taken
 │   ├── ResourceForbidden         403 for one resource or one endpoint
 │   ├── ResourceNotFound          404
 │   ├── ServerFault               5xx
@@ -137,7 +137,13 @@ class UsageCapped(ApiError):
 
 
 class TooManyRequests(ApiError):
-    """429: the window is used up. Without rate-limit headers the caller backs off from 60 s."""
+    """429: the window is used up. Without rate-limit headers the caller backs off from 60 s.
+
+    `of_connection` tells that the stream takes no connection now, as while another one has its slot. Windows have
+    nothing to do with that: the caller backs off from 5 s.
+    """
+
+    of_connection = False
 
 
 class ResourceForbidden(ApiError):

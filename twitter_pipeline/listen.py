@@ -308,7 +308,7 @@ def _why_not(ready: WindowState | None, usable: list[WindowState]) -> str:
     if ready is not None:
         return f"another process listens with {ready.env_key}; waiting to take over when it ends"
     until = min(reset for each in usable if (reset := _rests_until(each)) is not None)
-    return f"no token may connect before {until.astimezone(UTC):%H:%M:%S} UTC; waiting"
+    return f"no token may connect before {until.astimezone(UTC):%H:%M:%S} UTC; trying again then"
 
 
 @contextmanager

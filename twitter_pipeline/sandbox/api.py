@@ -86,8 +86,9 @@ class SandboxApi:
     `limits` replaces the default calls a window by endpoint, `window_seconds` the length of the windows.
     `clock_skew_s` is how far the server's clock, and with it `date` and the reset times, is ahead of the world's.
     `record_ids` keeps the ids served with every call record, of which the last `kept_calls` are kept. A stream without
-    news gets a blank line every `heartbeat_s`, in real time. With `posts_only` it takes and gives the names of OpenAPI
-    2.167 alone; `unknown_names` are fields, expansions and parameters that it refuses. Both may change at any time.
+    news gets a blank line every `heartbeat_s`, in real time; one whose client has gone keeps its slot for
+    `slot_release_s` more. With `posts_only` it takes and gives the names of OpenAPI 2.167 alone; `unknown_names` are
+    fields, expansions and parameters that it refuses. Both may change at any time.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class SandboxApi:
         heartbeat_s: float = HEARTBEAT_S,
         posts_only: bool = False,
         unknown_names: Iterable[str] = (),
+        slot_release_s: float = 0.0,
     ) -> None:
         self.world = world
         self.posts_only = posts_only
@@ -120,7 +122,11 @@ class SandboxApi:
             world, reach=page_reach, visibility_delay_s=visibility_delay_s, search_retweets=search_retweets
         )
         self._streams = Streams(
-            world, heartbeat_s=heartbeat_s, visibility_delay_s=visibility_delay_s, delivered=self._book_delivered
+            world,
+            heartbeat_s=heartbeat_s,
+            slot_release_s=slot_release_s,
+            visibility_delay_s=visibility_delay_s,
+            delivered=self._book_delivered,
         )
         self._record_ids = record_ids
         self._kept_calls = kept_calls

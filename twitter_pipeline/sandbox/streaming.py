@@ -60,14 +60,24 @@ class Rule:
 class Streams:
     """The rules and the open connections of every token; each token is an app of its own."""
 
-    def __init__(self, world: World, *, heartbeat_s: float, visibility_delay_s: float, delivered: Delivered) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        heartbeat_s: float,
+        slot_release_s: float,
+        visibility_delay_s: float,
+        delivered: Delivered,
+    ) -> None:
         self.world = world
         self.heartbeat_s = heartbeat_s
+        self.slot_release_s = slot_release_s
         self.visibility_delay_s = visibility_delay_s
         self.delivered = delivered
         self.lock = Lock()
         self._rules: dict[int, dict[str, Rule]] = {}
         self._open: dict[int, list[Connection]] = {}
+        self._left_at: dict[int, float] = {}
         self._numbers = count(_FIRST_RULE)
 
     def rules(self, token: int) -> list[Rule]:
@@ -93,7 +103,8 @@ class Streams:
         with self.lock:
             if not self._rules.get(token):
                 return _problem(409, problems.NO_STREAM_RULES)
-            if len(self._open.get(token, ())) >= CONNECTIONS:
+            lingers = time.monotonic() < self._left_at.get(token, float("-inf")) + self.slot_release_s
+            if len(self._open.get(token, ())) + lingers >= CONNECTIONS:
                 return _problem(429, problems.TOO_MANY_CONNECTIONS)
             connection = Connection(self, call, token)
             if "cut" in call.mishaps:
@@ -102,11 +113,13 @@ class Streams:
         return Answer(200, b"", stream=connection)
 
     def forget(self, connection: "Connection", token: int) -> None:
-        """Give a connection's place free."""
+        """Give a connection's place free; X notices late that a client has gone."""
         with self.lock:
             connections = self._open.get(token, [])
             if connection in connections:
                 connections.remove(connection)
+                if not connection.has_ended:
+                    self._left_at[token] = time.monotonic()
 
     # Rules
 
@@ -178,6 +191,11 @@ class Connection:
         self._sent_at = time.monotonic()
         self._ending: Ending | None = None
         self._ended = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether X has ended it, and not the client."""
+        return self._ended
 
     @property
     def was_cut(self) -> bool:

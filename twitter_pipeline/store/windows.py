@@ -47,6 +47,10 @@ FIRST_BACK_OFF_S = 60.0
 LONGEST_BACK_OFF_S = 900.0
 """Waits after a 429 that does not say until when: X advises at least 60 s (docs.x.com, "Rate limits")."""
 
+FIRST_CONNECTION_BACK_OFF_S = 5.0
+LONGEST_CONNECTION_BACK_OFF_S = 320.0
+"""Waits after a 429 of the stream's slot, which is free seconds after the connection that had it has ended."""
+
 # Windows that reset in the same second of X's clock share the work: the one with the most calls left goes first.
 # The row lock is taken without SKIP LOCKED on purpose: a token whose row is locked for a moment is still the one whose
 # window resets soonest, and skipping it could look as if no token had budget.
@@ -263,6 +267,7 @@ class Settlement:
     error: str | None = None
     back_off_s: float = FIRST_BACK_OFF_S
     """How long to pause after a 429 that does not show until when; it doubles with each one that follows."""
+    longest_back_off_s: float = LONGEST_BACK_OFF_S
 
     @property
     def refused(self) -> bool:
@@ -492,7 +497,7 @@ def settle_call(
             "day_epoch": day.reset_epoch if day else None,
             "retry_after_s": limits.retry_after_s,
             "back_off_s": settlement.back_off_s,
-            "longest_s": LONGEST_BACK_OFF_S,
+            "longest_s": settlement.longest_back_off_s,
             "straddle_s": STRADDLE_S,
             "now": now,
         },

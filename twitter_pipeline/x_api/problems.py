@@ -35,7 +35,7 @@ from twitter_pipeline.x_api.json_values import (
     clean_text,
     decode_json,
 )
-from twitter_pipeline.x_api.rate_limit import read_rate_limits
+from twitter_pipeline.x_api.rate_limit import RateLimits, read_rate_limits
 
 _LONGEST_MESSAGE = 300
 
@@ -236,6 +236,9 @@ _RULES: tuple[_Rule, ...] = (
 _LIMITS_OF_ANOTHER = (UsageCapped, TokenRejected, TokenForbidden)
 
 
+_ISSUES = {"TooManyConnections": "another connection of the token's app is open, or was until just now"}
+
+
 def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attempted: str) -> ApiError:
     """Decide what an answer other than 200 means; the error is returned, not raised.
 
@@ -244,6 +247,8 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
     problem = _read_failure_body(body)
     error_class = next(error_class for applies, error_class in _RULES if applies(status, problem))
     told = str(problem) or "no explanation"
+    if problem.issue in _ISSUES:
+        told += f" ({_ISSUES[problem.issue]})"
     limits = read_rate_limits(headers)
     error = error_class(
         f"{attempted} was answered with status {status}: {told}",
@@ -258,6 +263,10 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
             error.everywhere = _is_app_suspended(problem)
         case BadRequest():
             error.complaints = _complaints_of(body)
+        case TooManyRequests() if problem.kind == "streaming-connection":
+            error.of_connection = True
+            # Its headers are those of the endpoint's window or of a general limiter; neither is the reason.
+            error.rate_limits = RateLimits(answered_at=limits.answered_at, retry_after_s=limits.retry_after_s)
         case ResourceForbidden():
             error.of_endpoint = problem.kind == "unsupported-authentication"
         case _:

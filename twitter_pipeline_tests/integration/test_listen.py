@@ -1,11 +1,12 @@
 """Listening, over the sandbox's stream by HTTP and a real database."""
 
+import json
 import os
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from twitter_pipeline.budgets import Budgets, Limit
 from twitter_pipeline.errors import BadRequest, NoTokenAvailable
 from twitter_pipeline.listen import Listener
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
+from twitter_pipeline.sandbox import problems
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.faults import Fault, Faults, RawAnswer
 from twitter_pipeline.sandbox.windows import CHANGE_RULES, STREAM, STREAM_RULES, TokenSpec
@@ -125,6 +127,17 @@ class Station:
 
     def calls(self, endpoint: str) -> list[int]:
         return [call.status for call in self.sandbox.api.calls if call.endpoint == endpoint]
+
+    def back_off_s(self) -> float:
+        """How long the first token was told to leave the stream alone when it was refused last."""
+        statement = (
+            "SELECT extract(epoch FROM paused_until - observed_at)::float8 FROM tokens_endpoint_rl "
+            "JOIN tokens ON id = token_id WHERE endpoint = %s AND env_key = 'TWITTER_BEARER_1'"
+        )
+        return float(self.database.execute(statement, [STREAM])[0][0])
+
+    def end_back_off(self) -> None:
+        self.database.execute("UPDATE tokens_endpoint_rl SET paused_until = now() WHERE endpoint = %s", [STREAM])
 
     def post(self, username: str, text: str = "news") -> int:
         return self.sandbox.world.post(username, text=text)
@@ -352,7 +365,9 @@ def test_a_second_listener_waits_for_the_first_and_takes_over(make_station: Make
     assert station.calls(STREAM) == [200, 200]
 
 
-def test_a_token_whose_stream_somebody_else_holds_is_left_alone_and_another_listens(make_station: MakeStation) -> None:
+def test_a_token_whose_stream_another_program_holds_is_left_alone_and_another_listens(
+    make_station: MakeStation,
+) -> None:
     station = make_station("alpha", tokens=2)
     with station.listener() as first:
         first.wait_for("connected with TWITTER_BEARER_1")
@@ -370,12 +385,65 @@ def test_a_token_whose_stream_somebody_else_holds_is_left_alone_and_another_list
 
     refused = [call.token for call in station.sandbox.api.calls if (call.endpoint, call.status) == (STREAM, 429)]
     assert refused == [0]
-    (rests,) = station.database.execute(
-        "SELECT w.reset_at - now() > interval '50 seconds' FROM tokens_endpoint_rl w JOIN tokens t ON t.id = token_id "
-        "WHERE endpoint = %s AND env_key = 'TWITTER_BEARER_1'",
-        [STREAM],
-    )[0]
-    assert rests
+    assert station.back_off_s() == pytest.approx(5)
+
+
+CALLS_LEFT = {"x-rate-limit-limit": "50", "x-rate-limit-remaining": "48"}
+USED_UP = {"x-rate-limit-limit": "50", "x-rate-limit-remaining": "0"}
+GENERAL_LIMITER = {"x-rate-limit-limit": "40000", "x-rate-limit-remaining": "39999"}
+
+
+def test_a_taken_slot_is_tried_again_after_5_s_doubled_each_time_whatever_its_headers_and_whoever_tries(
+    make_station: MakeStation,
+) -> None:
+    now = int(time.time())
+    shown = [CALLS_LEFT, USED_UP, GENERAL_LIMITER, {}]
+    refusals = [slot_taken({**limits, "x-rate-limit-reset": str(now + 840)}) for limits in shown]
+    refused = iter(refusals)
+    station = make_station(
+        "alpha", faults=Faults(script=lambda endpoint, _: next(refused, None) if endpoint == STREAM else None)
+    )
+    back_offs = []
+    for _ in refusals:
+        # Each time another process.
+        with station.listener() as ear:
+            ear.wait_for("another connection of the token's app is open")
+            ear.wait_for("no token may connect before")
+        back_offs.append(station.back_off_s())
+        station.end_back_off()
+    with station.listener() as ear:
+        ear.wait_for("connected with TWITTER_BEARER_1")
+
+    assert back_offs == pytest.approx([5, 10, 20, 40])
+    assert station.calls(STREAM) == [429, 429, 429, 429, 200]
+    assert station.database.execute("SELECT DISTINCT status::text FROM tokens") == [("active",)]
+
+
+def test_tokens_whose_slots_are_all_taken_are_tried_once_each_and_then_left_alone(make_station: MakeStation) -> None:
+    taken = Faults(script=lambda endpoint, _: slot_taken(CALLS_LEFT) if endpoint == STREAM else None)
+    station = make_station("alpha", tokens=2, faults=taken)
+    with station.listener() as ear:
+        ear.wait_for("no token may connect before")
+        time.sleep(0.5)
+
+    assert [call.token for call in station.sandbox.api.calls if call.endpoint == STREAM] == [0, 1]
+
+
+def test_whoever_connects_before_x_has_noticed_that_a_connection_ended_gets_the_slot_soon(
+    make_station: MakeStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "FIRST_CONNECTION_BACK_OFF_S", 0.01)
+    station = make_station("alpha", slot_release_s=0.5)
+    with station.listener() as first:
+        first.wait_for("connected with TWITTER_BEARER_1")
+    with station.listener() as second:
+        second.wait_for("connected with TWITTER_BEARER_1")
+
+    assert station.calls(STREAM) == [200, 429, 200]
+
+
+def slot_taken(headers: Mapping[str, str]) -> RawAnswer:
+    return RawAnswer(429, json.dumps(problems.TOO_MANY_CONNECTIONS).encode(), headers)
 
 
 def test_a_plan_without_the_stream_does_not_take_the_token_from_the_polls(make_station: MakeStation) -> None:

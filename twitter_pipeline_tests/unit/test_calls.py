@@ -108,6 +108,14 @@ def test_back_offs_are_jittered() -> None:
     assert all(FIRST_BACK_OFF_S <= each <= 1.25 * FIRST_BACK_OFF_S for each in back_offs)
 
 
+def test_the_slot_of_the_stream_is_tried_again_after_seconds() -> None:
+    error = TooManyRequests("x", status=429)
+    error.of_connection = True
+    settlement = settlement_of(error)
+
+    assert (settlement.back_off_s, settlement.longest_back_off_s) == (5.0, 320.0)
+
+
 def capped(until: datetime | None) -> UsageCapped:
     error = UsageCapped("x")
     error.until = until

@@ -22,7 +22,7 @@ from twitter_pipeline.errors import (
     UsageCapped,
 )
 from twitter_pipeline.x_api.problems import Problem, availability_of, read_failure, read_problem, unknown_tweet_of
-from twitter_pipeline.x_api.rate_limit import RateLimitWindow
+from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
 
 ATTEMPTED = "GET /2/users/:id/tweets for user 123"
 PAYLOADS = Path(__file__).parents[1] / "payloads"
@@ -89,6 +89,27 @@ def test_every_quoted_failure_is_what_it_was_found_to_be(name: str, host: str) -
     assert type(error) is FAILURES[name]
     assert error.status == quoted.status
     assert str(error).startswith(f"{ATTEMPTED} was answered with status {quoted.status}: ")
+
+
+@pytest.mark.parametrize(
+    "issue", ["TooManyConnections", "ProvisioningSubscription", "RuleConfigurationIssue", "RulesInvalidIssue", None]
+)
+def test_a_refused_connection_to_the_stream_says_nothing_about_windows(issue: str | None) -> None:
+    quoted = QUOTED["stream_too_many_connections"]
+    headers = {f"x-rate-limit-{name}": value for name, value in {"limit": "50", "remaining": "0", "reset": "9"}.items()}
+    error = failure_of(429, {**quoted.body, "connection_issue": issue}, {**headers, "retry-after": "7"})
+
+    assert isinstance(error, TooManyRequests)
+    assert error.of_connection
+    assert error.rate_limits == RateLimits(retry_after_s=7)
+    assert ("another connection of the token's app is open" in str(error)) is (issue == "TooManyConnections")
+
+
+def test_a_used_up_window_is_no_matter_of_connections() -> None:
+    error = failure_of(429, QUOTED["rate_limit"].body)
+
+    assert isinstance(error, TooManyRequests)
+    assert not error.of_connection
 
 
 @pytest.mark.parametrize("name", AVAILABILITIES)
