@@ -144,9 +144,10 @@ class Limits:
 class Estimate:
     """What a request takes, account by account and in all.
 
-    `absent` are names that cannot be had, each with the reason. `shared` are calls that accounts share: the searches of
-    a backfill, and look-ups that the run will have to make again. `profiles` are read, and billed, to learn who has
-    news, or come along with tweets. `looked_up` is what the estimate itself has spent.
+    `absent` are names that cannot be had, `failed` those whose look-up failed, each with the reason. `shared` are calls
+    that accounts share: the searches of a backfill, and look-ups that the run will have to make again. `profiles` are
+    read, and billed, to learn who has news, or come along with tweets. `looked_up` is what the estimate itself has
+    spent.
     `seconds` is None when no token can be used.
     """
 
@@ -154,6 +155,7 @@ class Estimate:
     prices: Prices
     at: datetime
     absent: tuple[tuple[str, str], ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
     shared: int = 0
     shared_most: int = 0
     profiles: int = 0

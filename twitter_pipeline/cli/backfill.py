@@ -69,8 +69,8 @@ def backfill(
         if is_dry_run:
             mode = FetchMode(months=months, source=Source(source))
             names = asked or [name.lower() for name in load_tracked_names(work.database)]
-            dry_run(terminal, work, [FetchRequest(name, fetch_mode=mode) for name in names], as_json=as_json)
-            return 0
+            requests = [FetchRequest(name, fetch_mode=mode) for name in names]
+            return dry_run(terminal, work, requests, as_json=as_json)
         ending = run_months(terminal, work, asked, months, Source(source), show_progress=not quiet, confirm=yes)
     return show_ending(terminal, ending, made_up=work.made_up, as_json=as_json, quiet=quiet)
 

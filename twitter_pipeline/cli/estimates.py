@@ -21,8 +21,8 @@ DRY_RUN_HELP = (
 )
 
 
-def dry_run(terminal: Terminal, work: Workplace, requests: Sequence[FetchRequest], *, as_json: bool) -> None:
-    """Estimate a request and write the estimate to stdout."""
+def dry_run(terminal: Terminal, work: Workplace, requests: Sequence[FetchRequest], *, as_json: bool) -> int:
+    """Write a request's estimate to stdout, and to stderr which accounts it lacks; return the exit code."""
     place = work.place
     settings = replace(environment_settings(), api_url=place.api_url, bearer_tokens=place.bearer_tokens)
     estimate = estimate_request(settings, work.database, requests)
@@ -30,6 +30,14 @@ def dry_run(terminal: Terminal, work: Workplace, requests: Sequence[FetchRequest
         terminal.write_json(as_values(estimate, made_up=work.made_up))
     else:
         show_estimate(terminal, estimate, made_up=work.made_up)
+    if not estimate.failed:
+        return 0
+    for username, reason in estimate.failed[:ACCOUNTS_SHOWN]:
+        terminal.say(f"@{username} not estimated: {reason}")
+    if len(estimate.failed) > ACCOUNTS_SHOWN:
+        terminal.say(f"... and {len(estimate.failed) - ACCOUNTS_SHOWN:,} more")
+    terminal.say("The estimate lacks what could not be looked up. Run the same command again.")
+    return 1
 
 
 def show_estimate(terminal: Terminal, estimate: Estimate, *, made_up: bool) -> None:
@@ -56,6 +64,7 @@ def totals(estimate: Estimate, *, made_up: bool) -> str:
     parts = [
         "Nothing was fetched",
         counted(len(estimate.accounts), "account"),
+        *([f"{len(estimate.failed):,} not estimated"] if estimate.failed else []),
         f"{counted(likely.tweets, 'tweet')} to fetch",
         counted(likely.calls, "call"),
         f"made-up data, nothing would be spent (X would charge {cost})" if made_up else cost,
@@ -98,6 +107,7 @@ def as_values(estimate: Estimate, *, made_up: bool) -> dict[str, Any]:
         },
         "accounts": [_account_values(estimate, each) for each in estimate.by_cost],
         "cannot_be_had": [{"username": username, "reason": reason} for username, reason in estimate.absent],
+        "not_estimated": [{"username": username, "reason": reason} for username, reason in estimate.failed],
     }
 
 

@@ -28,9 +28,18 @@ _COLUMNS = dg.TableSchema(
 
 @dg.op(description="Look up the names that are not known yet, and estimate what fetching the accounts would take.")
 def estimate_accounts(context: dg.OpExecutionContext, database: dg.ResourceParam[OpenDatabase]) -> None:
-    """Estimate, and show the estimate as the step's metadata."""
+    """Show the estimate as the step's metadata; raise a Failure when it lacks accounts that could not be looked up."""
     requests = requests_of_run(context.run.run_config)
-    context.add_output_metadata(describe_estimate(estimate_request(database.settings, database.database, requests)))
+    estimate = estimate_request(database.settings, database.database, requests)
+    metadata = describe_estimate(estimate)
+    if estimate.failed:
+        raise dg.Failure(
+            f"{len(estimate.failed)} of {len(requests)} accounts could not be looked up, so the estimate lacks them. "
+            f"Launch again.\n{metadata['not estimated'].value}",
+            metadata=dict(metadata),
+            allow_retries=False,
+        )
+    context.add_output_metadata(metadata)
 
 
 @dg.job(
@@ -69,10 +78,11 @@ def describe_estimate(estimate: Estimate) -> Mapping[str, dg.MetadataValue]:
         metadata["profiles to be billed"] = dg.MetadataValue.int(estimate.profiles)
     if len(shown) < len(estimate.accounts):
         metadata["accounts left out"] = dg.MetadataValue.int(len(estimate.accounts) - len(shown))
-    if estimate.absent:
-        lines = [f"@{username}: {reason}" for username, reason in estimate.absent]
-        metadata["cannot be had, number"] = dg.MetadataValue.int(len(lines))
-        metadata["cannot be had"] = dg.MetadataValue.text("\n".join(lines[:ROWS_SHOWN]))
+    for name, left_out in (("cannot be had", estimate.absent), ("not estimated", estimate.failed)):
+        if left_out:
+            lines = [f"@{username}: {reason}" for username, reason in left_out[:ROWS_SHOWN]]
+            metadata[f"{name}, number"] = dg.MetadataValue.int(len(left_out))
+            metadata[name] = dg.MetadataValue.text("\n".join(lines))
     return metadata
 
 

@@ -1,12 +1,14 @@
 """What something will cost, asked before: on the command line, as a job in Dagster, and beside the bill of a run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from twitter_pipeline import calls
 from twitter_pipeline.cli import main
 from twitter_pipeline.definitions import defs
 from twitter_pipeline.errors import InvalidRequest
@@ -14,7 +16,9 @@ from twitter_pipeline.orchestration.reports import describe_run
 from twitter_pipeline.orchestration.requests import run_config_for
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.request import read_request
+from twitter_pipeline.sandbox.faults import Faults
 from twitter_pipeline.settings import load_settings
+from twitter_pipeline.texts import counted
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
 
 WRITTEN = "SELECT (SELECT count(*) FROM tweets), (SELECT count(*) FROM fetch_runs)"
@@ -96,6 +100,43 @@ def test_a_dry_run_of_a_bad_request_is_refused_before_any_call(
     assert main(["fetch", "@alpha", "--mode", "some", "--dry-run"]) == 2
     assert "fetch_mode" in capsys.readouterr().err
     assert list(workshop.sandbox.api.calls) == []
+
+
+@pytest.mark.parametrize("known", [(), ("alpha",)])
+def test_a_dry_run_names_the_accounts_that_could_not_be_looked_up_and_why_and_is_no_success(
+    make_workshop: MakeWorkshop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    known: Sequence[str],
+) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.0001)
+    monkeypatch.setattr(calls, "TRIES_ON_FAULT", 2)
+    workshop = make_workshop([silent("alpha", 170), silent("beta", 900)])
+    if known:
+        assert main(["fetch", *(f"@{name}" for name in known), "--dry-run"]) == 0
+    capsys.readouterr()
+    workshop.sandbox.api.faults = Faults(rates={"503": 1.0})
+    request = ["fetch", "@alpha", "@beta", "--dry-run"]
+    code, shown = main(request), capsys.readouterr()
+    code_of_json, values = main([*request, "--json"]), json.loads(capsys.readouterr().out)
+    with dg.DagsterInstance.get() as instance:
+        config = run_config_for(read_request([{"username": "alpha"}, {"username": "beta"}]))
+        job = defs.resolve_job_def("estimate_fetch")
+        result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+    failed = [name for name in ("alpha", "beta") if name not in known]
+    failure = result.failure_data_for_node("estimate_accounts")
+
+    assert (code, code_of_json) == (1, 1)
+    for name in failed:
+        assert f"@{name} not estimated: GET /2/users/by for " in shown.err
+    assert "was answered with status 503: Service Unavailable" in shown.err
+    assert f"Nothing was fetched | {counted(len(known), 'account')} | {len(failed)} not estimated | " in shown.out
+    assert [each["username"] for each in values["accounts"]] == [*known]
+    assert [each["username"] for each in values["not_estimated"]] == failed
+    assert failure is not None
+    assert failure.user_failure_data is not None
+    assert f"{len(failed)} of 2 accounts could not be looked up" in (failure.user_failure_data.description or "")
+    assert {"accounts", "not estimated"} <= set(failure.user_failure_data.metadata)
 
 
 def test_a_backfill_is_estimated_for_the_accounts_that_it_would_fill(
