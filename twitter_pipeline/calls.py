@@ -5,7 +5,7 @@ import random
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Generic, TypeVar
 
 from twitter_pipeline.budgets import Cost
@@ -35,7 +35,7 @@ from twitter_pipeline.store.windows import (
     Settlement,
 )
 from twitter_pipeline.stream_rules import NewRule
-from twitter_pipeline.tokens import TokenPool
+from twitter_pipeline.tokens import NO_ANSWER, TokenPool, Waiting
 from twitter_pipeline.words import CallOutcome
 from twitter_pipeline.x_api.client import Answer, XApiClient
 from twitter_pipeline.x_api.endpoints import Endpoint
@@ -130,6 +130,14 @@ class XApi:
         self._billed = _BilledToday()
         # Shared by threads without a lock: a fault that is not counted does no harm.
         self._faults_in_a_row = 0
+        self._retries: dict[int, tuple[int, datetime]] = {}
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What calls wait for: the budget of the pool; else X to answer, told by the call that was tried most often."""
+        tries, until = max(tuple(self._retries.values()), default=(0, datetime.now(UTC)))
+        retrying = Waiting(f"{NO_ANSWER}, try {tries} of {TRIES_ON_FAULT}", until) if tries else None
+        return self.pool.waiting or retrying
 
     def fetch_users_by_usernames(
         self, usernames: Sequence[str], *, fetch_run_id: int | None, read_today: Collection[int] = ()
@@ -280,36 +288,39 @@ class XApi:
     ) -> Reply[T]:
         """Make a call; `authors` is how many different ones its tweets can have, where each comes along as a user."""
         effort = _Effort()
-        while True:
-            with self.fields.turn(endpoint) as fields:
-                most_here = most + Cost(users=authors) if fields.brings_users else most
-                grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id, most=most_here)
-                effort.calls += 1
-                effort.waited_s += grant.waited_s
-                try:
-                    answer = send(grant.token, fields)
-                    self.fields.accept(endpoint, fields)
-                except ApiError as error:
-                    answer = error
-                    # In this order: once it is settled others may be leased the same token.
-                    self.pool.reject(grant.lease, error)
-                    self.pool.settle(grant.lease, settlement_of(error))
-                    if isinstance(error, BadRequest) and self.fields.refuse(endpoint, fields, error):
-                        continue
-            if isinstance(answer, ApiError):
-                self._pause_or_raise(answer, effort)
-                continue
-            self._faults_in_a_row = 0
-            results, posts, users = measure(answer.value)
-            self.pool.settle(grant.lease, settlement_of_answer(answer, results=results, posts=posts, users=users))
-            self.pool.accept(grant.lease)
-            return Reply(
-                answer.value,
-                grant.lease.call_id,
-                answer.rate_limits.answered_at or datetime.now(UTC),
-                effort.calls,
-                effort.waited_s,
-            )
+        try:
+            while True:
+                with self.fields.turn(endpoint) as fields:
+                    most_here = most + Cost(users=authors) if fields.brings_users else most
+                    grant = self.pool.lease(endpoint, user_id=user_id, fetch_run_id=fetch_run_id, most=most_here)
+                    effort.calls += 1
+                    effort.waited_s += grant.waited_s
+                    try:
+                        answer = send(grant.token, fields)
+                        self.fields.accept(endpoint, fields)
+                    except ApiError as error:
+                        answer = error
+                        # In this order: once it is settled others may be leased the same token.
+                        self.pool.reject(grant.lease, error)
+                        self.pool.settle(grant.lease, settlement_of(error))
+                        if isinstance(error, BadRequest) and self.fields.refuse(endpoint, fields, error):
+                            continue
+                if isinstance(answer, ApiError):
+                    self._pause_or_raise(answer, effort)
+                    continue
+                self._faults_in_a_row = 0
+                results, posts, users = measure(answer.value)
+                self.pool.settle(grant.lease, settlement_of_answer(answer, results=results, posts=posts, users=users))
+                self.pool.accept(grant.lease)
+                return Reply(
+                    answer.value,
+                    grant.lease.call_id,
+                    answer.rate_limits.answered_at or datetime.now(UTC),
+                    effort.calls,
+                    effort.waited_s,
+                )
+        finally:
+            self._retries.pop(threading.get_ident(), None)
 
     def _measure_page(self, page: TweetsPage, read_today: Collection[int] = ()) -> tuple[int, int, int]:
         posts = sum(tweet.id not in read_today for tweet in page.tweets)
@@ -327,6 +338,9 @@ class XApi:
         if pause_s:
             jittered_s = pause_s * random.uniform(0.5, 1.0)
             logger.info("%s; trying again in %.1f s", error, jittered_s)
+            if is_fault:
+                until = datetime.now(UTC) + timedelta(seconds=jittered_s)
+                self._retries[threading.get_ident()] = effort.faults + 1, until
             if self._stop.wait(jittered_s):
                 raise Interrupted("stopped while a call was to be tried again") from error
 

@@ -11,7 +11,7 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.progress import load_busiest_endpoint, load_expected_calls, load_ids_left
 from twitter_pipeline.store.runs import Progress, load_progress
 from twitter_pipeline.store.windows import load_windows
-from twitter_pipeline.tokens import CONFIRMATION, REFUSED
+from twitter_pipeline.tokens import CONFIRMATION, NO_ANSWER, REFUSED
 from twitter_pipeline.x_api.endpoints import Endpoint
 
 LOOKS_KEPT = 360
@@ -94,7 +94,7 @@ class RunFollower:
         if self._budget_read_at is not None and now - self._budget_read_at < BUDGET_EVERY:
             return
         endpoint = progress.waiting_for or load_busiest_endpoint(self._database, self._dagster_run_id)
-        if endpoint is None or endpoint == CONFIRMATION:
+        if endpoint is None or endpoint == CONFIRMATION or endpoint.startswith(NO_ANSWER):
             return
         at_endpoint = Endpoint(endpoint.removeprefix(REFUSED))
         windows = load_windows(self._database, at_endpoint, sorted(self._settings.bearer_tokens))

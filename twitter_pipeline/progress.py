@@ -9,7 +9,7 @@ from itertools import pairwise
 from twitter_pipeline.store.runs import Progress
 from twitter_pipeline.store.windows import WindowState
 from twitter_pipeline.texts import counted
-from twitter_pipeline.tokens import CONFIRMATION, REFUSED
+from twitter_pipeline.tokens import CONFIRMATION, NO_ANSWER, REFUSED
 
 WINDOW = timedelta(minutes=15)
 """After its reset a window of X lasts so long (docs.x.com, "Rate limits"); the headers tell only when it resets."""
@@ -132,6 +132,8 @@ def describe_wait(waiting_for: str, until: str) -> str:
     """Return what a run waits for, in words."""
     if waiting_for == CONFIRMATION:
         return f"waiting until {until} to request the ends of searches again, which confirms them"
+    if waiting_for.startswith(NO_ANSWER):
+        return waiting_for
     if waiting_for.startswith(REFUSED):
         return f"X refuses calls of {waiting_for.removeprefix(REFUSED)}, nothing is sent until {until}"
     return f"waiting for budget for {waiting_for} until {until}"

@@ -138,7 +138,7 @@ class FetchSession:
             retests=leads and kind in ESTIMATED,
         )
         self._api = XApi(self._client, pool, database, stop=self._stop)
-        self._waiting: Callable[[], Waiting | None] = lambda: pool.waiting
+        self._waiting: Callable[[], Waiting | None] = lambda: self._api.waiting
         self._run = OpenRun(
             database,
             dagster_run_id=dagster_run_id,

@@ -84,13 +84,17 @@ CONFIRMATION: Final = "confirmation"
 """What work waits for that will request an end again, late enough to confirm it."""
 
 
+NO_ANSWER: Final = "no answer"
+"""Begins what work waits for that will send a call again to which X gave no answer, followed by the try."""
+
+
 REFUSED: Final = "refused "
 """Begins what work waits for at an endpoint where X refuses calls, followed by the endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """That work waits, until when, and what for: the budget of an endpoint, REFUSED with one, or CONFIRMATION."""
+    """That work waits, until when, and for what: an endpoint's budget, REFUSED with one, NO_ANSWER, or CONFIRMATION."""
 
     what: str
     until: datetime

@@ -80,15 +80,16 @@ def work(settings: Settings, fetch_run_id: int, share: float, accounts: BinaryIO
             budgets=settings.budgets,
             prices=settings.prices,
         )
+        api = XApi(client, pool, database, stop=stop)
         fetcher = HistoryFetcher(
-            XApi(client, pool, database, stop=stop),
+            api,
             database,
             fetch_run_id=fetch_run_id,
             options=FetchOptions(settings.page_size, settings.settle, settings.confirm_after),
             concurrency=settings.concurrency,
             stop=stop,
         )
-        with closing(fetcher), _telling_waits(pool, tell), ThreadPoolExecutor(settings.concurrency) as threads:
+        with closing(fetcher), _telling_waits(api, tell), ThreadPoolExecutor(settings.concurrency) as threads:
             for line in accounts:
                 threads.submit(_fetch, fetcher, decode_account(line), tell)
             stop.set()
@@ -112,14 +113,14 @@ def _fetch(fetcher: HistoryFetcher, account: Account, tell: Tell) -> None:
 
 
 @contextmanager
-def _telling_waits(pool: TokenPool, tell: Tell) -> Generator[None]:
+def _telling_waits(api: XApi, tell: Tell) -> Generator[None]:
     """Tell what the work waits for, whenever that changes."""
     ended = threading.Event()
 
     def look() -> None:
         told: Waiting | None = None
         while not ended.wait(LOOK_EVERY_S):
-            if (waiting := pool.waiting) != told:
+            if (waiting := api.waiting) != told:
                 tell(Waits(waiting))
                 told = waiting
 

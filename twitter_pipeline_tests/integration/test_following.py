@@ -1,15 +1,25 @@
 """Following a run: what is left of it by the estimate, by its accounts, and of a backfill by the ids."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
+
+from twitter_pipeline import calls as calling
+from twitter_pipeline import runs
 from twitter_pipeline.following import RunFollower
 from twitter_pipeline.months import Months
 from twitter_pipeline.request import FetchMode, FetchRequest
+from twitter_pipeline.sandbox.faults import Fault, Faults
+from twitter_pipeline.sandbox.windows import USER_TWEETS, USERS_BY
+from twitter_pipeline.session import FetchSession
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import save_accounts
 from twitter_pipeline.words import FetchKind
+from twitter_pipeline_tests.conftest import MakeSandbox
+from twitter_pipeline_tests.integration.conftest import quiet
 
 RUN = "00000000-0000-0000-0000-000000000001"
 
@@ -100,3 +110,32 @@ def test_of_a_backfill_the_ids_that_are_not_covered_are_left_whatever_was_estima
     assert whole is not None
     assert half is not None
     assert (whole.left, half.left) == (april.ids.hi - april.ids.lo, middle - april.ids.lo)
+
+
+@pytest.mark.parametrize(("endpoint", "fault"), [(USERS_BY, "503"), (USER_TWEETS, "reset")])
+def test_while_x_does_not_answer_the_tries_are_shown_and_no_more_once_it_does(
+    database: Database, make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch, endpoint: str, fault: Fault
+) -> None:
+    monkeypatch.setattr(calling, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(runs, "BEAT_EVERY_S", 0.01)
+    faults = [fault] * 3
+    script = Faults(script=lambda called, _: faults.pop() if called == endpoint and faults else None, latency_s=0.04)
+    sandbox = make_sandbox([quiet("alpha", 300)], faults=script)
+    settings = Settings(bearer_tokens=sandbox.bearer_tokens, api_url=sandbox.serve(), database_url=database.url)
+    request = [FetchRequest("alpha")]
+    follower = RunFollower(database, RUN, request, settings=settings)
+    seen: list[str] = []
+    with (
+        FetchSession(settings, database, requests=request, dagster_run_id=RUN) as session,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        work = threads.submit(session.fetch_all)
+        while not work.done():
+            if follower.look() is not None and (shown := " | ".join(follower.parts())) not in seen:
+                seen.append(shown)
+        work.result()
+
+    tries = [shown.partition("no answer, try ")[2].partition(" |")[0] for shown in seen]
+    assert "4 of 12" in tries
+    assert set(tries) <= {"2 of 12", "3 of 12", "4 of 12", ""}
+    assert tries[-1] == ""

@@ -11,6 +11,7 @@ from twitter_pipeline.progress import (
     calls_left,
     calls_per_s,
     describe_progress,
+    describe_wait,
     expected_end,
     rate,
     tweets_per_s,
@@ -125,6 +126,10 @@ def test_progress_in_words_tells_the_end_and_what_is_waited_for() -> None:
         "2 of 10 accounts | 2,000 tweets, 1,600 new | waiting for budget for /2/users/:id/tweets until 12:15 UTC"
         " | expected end 12:15 UTC | 200 tweets/s | 40 calls"
     )
+
+
+def test_tries_to_get_an_answer_are_told_without_a_time() -> None:
+    assert describe_wait("no answer, try 3 of 12", "12:15 UTC") == "no answer, try 3 of 12"
 
 
 def test_an_end_on_another_day_is_told_with_its_date() -> None:
