@@ -12,6 +12,7 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.rechecks import Tracked, make_due
 from twitter_pipeline.store.users import save_availability, save_users
 from twitter_pipeline.x_api.client import IDS_PER_CALL
+from twitter_pipeline.x_api.json_values import as_int
 from twitter_pipeline.x_api.parsing import User, UsersAnswer
 from twitter_pipeline.x_api.problems import availability_of
 
@@ -52,8 +53,8 @@ def _note(found: Recheck, database: Database, asked: Mapping[int, Tracked], repl
     for user in users:
         _note_user(found, asked[user.id], user)
     for problem in reply.value.problems:
-        told, availability = problem.value or problem.resource_id, availability_of(problem)
-        before = asked.get(int(told)) if told.isascii() and told.isdigit() else None
+        user_id, availability = as_int(problem.value or problem.resource_id), availability_of(problem)
+        before = None if user_id is None else asked.get(user_id)
         if before is not None and availability is not None:
             reason = WORDS[availability]
             save_availability(database, before.user_id, availability, reason=reason, at=reply.answered_at)

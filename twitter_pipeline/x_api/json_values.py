@@ -20,20 +20,46 @@ T = TypeVar("T")
 BIGINT_MAX = 2**63 - 1
 
 _ANYTHING: Decoder[Any] = Decoder()
+_NAME = Decoder(str)
+
+_LEVELS = 4
+"""So deep in a body a member or an item that is no JSON is looked for: deep enough for each error of a list."""
 
 
-def decode_json(body: bytes) -> JsonValue:
-    """Decode a JSON text; raises ValueError, and nothing else, when it is none."""
-    return decode_body(_ANYTHING, body)
+def decode_json(body: bytes, *, levels: int = _LEVELS) -> JsonValue:
+    """Decode a JSON text; raises ValueError, and nothing else, when it is none.
+
+    A member or an item within it that is none, or a number that has no room anywhere, is None and costs no other.
+    """
+    try:
+        return decode_body(_ANYTHING, body)
+    except ValueError:
+        if not levels:
+            raise
+        parts = split(body)
+    if isinstance(parts, dict):
+        return {name: _decode_or_none(part, levels - 1) for name, part in parts.items()}
+    return [_decode_or_none(part, levels - 1) for part in parts]
+
+
+def _decode_or_none(part: bytes, levels: int) -> JsonValue:
+    try:
+        return decode_json(part, levels=levels)
+    except ValueError:
+        return None
 
 
 def decode_body(decoder: Decoder[T], body: bytes) -> T:
-    """Decode a body; raises ValueError, and nothing else, when it is no JSON or not of the type of the decoder."""
+    """Decode a body; raises ValueError, and nothing else, when it is no JSON or not of the type of the decoder.
+
+    What JSON forbids in the text of a string is taken all the same, as is a byte order mark.
+    """
     try:
         try:
+            body.decode()  # msgspec does not look at the bytes of what it skips
             return decoder.decode(body)
-        except DecodeError:
-            return decoder.decode(_mark_unpaired_surrogates(body))
+        except (DecodeError, UnicodeDecodeError):
+            return decoder.decode(_repaired(body))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -44,17 +70,70 @@ def decode_body(decoder: Decoder[T], body: bytes) -> T:
 # Behind the mark the four digits are plain text. `clean_text` puts U+FFFD in the place of all five characters,
 # `json_text` makes them the escape again.
 _MARK = "\ufdd0"
-_MARK_BYTES = _MARK.encode()
 _MARKED = re.compile(f"{_MARK}([dD][89a-fA-F][0-9a-fA-F]{{2}})")
 _ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?P<unpaired>[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?P<unpaired>[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
 
+_STRING = r'"(?:[^"\\]++|\\.)*+"'
+_STRING_OR_CONTROL = re.compile(rf"{_STRING}(?=(?P<colon>[ \t\r\n]*+:)?)|[\x00-\x08\x0b\x0c\x0e-\x1f]", re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_NO_UTF_8 = re.compile("[\udc80-\udcff]")
 
-def _mark_unpaired_surrogates(body: bytes) -> bytes:
+
+def _repaired(body: bytes) -> bytes:
+    """Return a body without what JSON forbids in strings, and between them.
+
+    A control character becomes its escape, half a surrogate pair is marked, and U+FFFD takes the place of each byte
+    that is no UTF-8. Only in the name of a member such a byte stays: what it names is not known.
+    """
+    text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+    return _STRING_OR_CONTROL.sub(_repaired_token, text).encode(errors="surrogateescape")
+
+
+def _repaired_token(token: re.Match[str]) -> str:
+    text = token[0]
+    if not text.startswith('"'):
+        return " "
+    if not token["colon"]:
+        text = _NO_UTF_8.sub("\ufffd", text)
+    text = _CONTROL.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
     # Every escape is matched and most are left: a pair is seen as one, and \\ud83d as an escaped backslash.
-    return _ESCAPE.sub(lambda escape: _MARK_BYTES + escape["unpaired"] if escape["unpaired"] else escape[0], body)
+    return _ESCAPE.sub(lambda escape: _MARK + escape["unpaired"] if escape["unpaired"] else escape[0], text)
+
+
+_TOKEN = re.compile(_STRING.encode() + rb"?|[\[\]{},]", re.DOTALL)  # a string may be cut off
+_MEMBER = re.compile(rb"(%b)\s*+:\s*+(.*)" % _STRING.encode(), re.DOTALL)
+
+
+def split(body: bytes) -> list[bytes] | dict[str, bytes]:
+    """Cut an array into its items or an object into its members, whatever these are.
+
+    Raises ValueError when it is neither or does not end with the body, as one that was cut off.
+    """
+    text = _repaired(body).strip()
+    parts, begin, depth = list[bytes](), 1, 0
+    for token in _TOKEN.finditer(text):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
+        if depth == 0 or (depth == 1 and token[0] == b","):
+            parts.append(text[begin : token.start()].strip())
+            begin = token.end()
+        if depth <= 0:
+            break
+    if depth or begin != len(text) or text[:1] not in (b"[", b"{"):
+        raise ValueError("it is cut off, or neither an array nor an object")
+    if text.startswith(b"["):
+        return [] if parts == [b""] else parts
+    return dict(filter(None, map(_member_of, parts)))
+
+
+def _member_of(part: bytes) -> tuple[str, bytes] | None:
+    member = _MEMBER.fullmatch(part)
+    try:
+        return None if member is None else (decode_body(_NAME, member[1]), member[2])
+    except ValueError:
+        return None
 
 
 def json_text(raw: Raw) -> str:

@@ -16,10 +16,9 @@ from msgspec.json import Decoder
 
 from twitter_pipeline.errors import UnreadableAnswer
 from twitter_pipeline.request import USERNAME
-from twitter_pipeline.x_api.json_values import as_bool, as_instant, as_text, decode_body, json_text
+from twitter_pipeline.x_api.json_values import as_bool, as_instant, as_int, as_text, decode_body, json_text
 from twitter_pipeline.x_api.problems import Problem, availability_of, one_line, read_flat_problem, read_problems
 from twitter_pipeline.x_api.wire import (
-    ANSWER,
     MEDIA,
     META,
     SINGLE,
@@ -34,6 +33,7 @@ from twitter_pipeline.x_api.wire import (
     WireTweet,
     WireTweetMetrics,
     WireUserMetrics,
+    decode_answer,
     decode_object,
 )
 
@@ -128,8 +128,8 @@ class UsersAnswer:
 def read_tweets_page(body: bytes) -> TweetsPage:
     """Read the answer to a look-up of tweets.
 
-    A tweet that cannot be read is left out and appears as a problem of the kind `unreadable-tweet`.
-    Raises UnreadableAnswer when the body is no JSON object.
+    A tweet that cannot be read is left out and appears as a problem of the kind `unreadable-tweet`, what came along
+    with the tweets as one of the kind `unreadable-include`. Raises UnreadableAnswer when the body is no JSON object.
     """
     return _read_tweets(_read_answer(body), body)
 
@@ -163,8 +163,9 @@ def _read_page(body: bytes) -> "TweetsPage | UnreadableAnswer":
     page = _read_tweets(answer, body)
     meta = _read_meta(answer)
     flat = None if page.items else read_flat_problem(body)
-    if flat is not None or (page.problems and not page.items and not page.next_token):
-        return _nothing_but(flat or page.problems[0])
+    problems = [each for each in page.problems if each.kind != "unreadable-include"]
+    if flat is not None or (problems and not page.items and not page.next_token):
+        return _nothing_but(flat or problems[0])
     if not page.next_token and meta.result_count is None:
         return UnreadableAnswer("it does not state how many tweets it holds, so it may lack some")
     if meta.result_count is not None and meta.result_count > len(page.items):
@@ -174,7 +175,7 @@ def _read_page(body: bytes) -> "TweetsPage | UnreadableAnswer":
 
 def _read_tweets(answer: WireAnswer, body: bytes) -> TweetsPage:
     objects, problems = _read_items(answer, body)
-    included = _index_includes(answer)
+    included = _index_includes(answer, problems)
     tweets: dict[int, Tweet] = {}
     items: list[int | str] = []
     for each in objects:
@@ -185,11 +186,10 @@ def _read_tweets(answer: WireAnswer, body: bytes) -> TweetsPage:
         else:
             tweets.setdefault(tweet.id, tweet)
             items.append(tweet.id)
-    users = _read_each_user(_included_items(answer, "users"), problems)
     meta = _read_meta(answer)
     return TweetsPage(
         tweets=tuple(tweets.values()),
-        users=users,
+        users=_read_each_user(_included_items(answer, "users"), []),
         next_token=as_text(meta.next_token) or None,
         problems=tuple(problems),
         result_count=len(objects) if meta.result_count is None else meta.result_count,
@@ -206,7 +206,7 @@ def read_users(body: bytes) -> UsersAnswer:
     answer = _read_answer(body)
     items, problems = _read_items(answer, body)
     users = _read_each_user(items, problems)
-    if not users and problems and not any(problem.value or problem.resource_id for problem in problems):
+    if not items and problems and not any(problem.value or problem.resource_id for problem in problems):
         raise _nothing_but(problems[0])
     return UsersAnswer(users=users, problems=tuple(problems))
 
@@ -217,7 +217,7 @@ def _nothing_but(problem: Problem) -> UnreadableAnswer:
 
 def _read_answer(body: bytes) -> WireAnswer:
     try:
-        return decode_body(ANSWER, body)
+        return decode_answer(body)
     except ValueError as error:
         raise UnreadableAnswer(f"the body of {len(body)} bytes is no JSON object: {one_line(str(error))}") from error
 
@@ -249,14 +249,15 @@ def _read_meta(answer: WireAnswer) -> WireMeta:
         return WireMeta()
 
 
-def _unreadable(what: str, item_id: object, why: str) -> Problem:
+def _unreadable(what: str, item_id: int | None, why: str, *, section: str = "data", username: str = "") -> Problem:
     return Problem(
         title=f"Unreadable {what}",
-        detail=f"The answer held a {what} that was left out: {why}.",
+        detail=f"The answer held an unreadable {what}, which was left out: {one_line(why)}.",
         kind=f"unreadable-{what}",
+        value=username,
         resource_type=what,
-        resource_id=one_line(as_text(item_id) or ""),
-        section="data",
+        resource_id="" if item_id is None else str(item_id),
+        section=section,
     )
 
 
@@ -284,7 +285,8 @@ def _included_items(answer: WireAnswer, section: str) -> list[Raw]:
     return items if isinstance(items, list) else []
 
 
-def _index_includes(answer: WireAnswer) -> _Included:
+def _index_includes(answer: WireAnswer, problems: list[Problem]) -> _Included:
+    """Index what came along with the tweets; what cannot be read is appended to `problems`."""
     included = _Included()
     for section, decoder in _SECTIONS.items():
         texts: dict[str, str] = {}
@@ -292,13 +294,16 @@ def _index_includes(answer: WireAnswer) -> _Included:
             try:
                 thing: WireMedia | WireTweet | WireThing = decode_object(decoder, item)
                 text = json_text(item)
-            except ValueError:
+            except ValueError as error:
+                problems.append(_unreadable("include", None, str(error), section="includes"))
                 continue
-            if thing.id is not None:
-                key = str(thing.id)
-                texts[key] = text
-                if isinstance(thing, WireTweet):
-                    included.tweets[key] = thing
+            if thing.id is None:
+                problems.append(_unreadable("include", None, _NO_ID, section="includes"))
+                continue
+            key = str(thing.id)
+            texts[key] = text
+            if isinstance(thing, WireTweet):
+                included.tweets[key] = thing
         if texts:
             included.texts[section] = texts
     return included
@@ -310,13 +315,16 @@ def _read_tweet(item: Raw, included: _Included) -> Tweet | Problem:
     except ValueError as error:
         return _unreadable("tweet", None, str(error))
     if tweet.id is None:
-        return _unreadable("tweet", None, "its id is missing or no number")
+        return _unreadable("tweet", None, _NO_ID)
+    author_id = as_int(tweet.author_id)
+    if not author_id and tweet.author_id is not None:
+        return _unreadable("tweet", tweet.id, "the id of its author is invalid")
     references = tweet.referenced_tweets or tweet.referenced_posts or ()
     referenced = _ids_by_kind(references)
     metrics = tweet.public_metrics or _NO_TWEET_METRICS
     return Tweet(
         id=tweet.id,
-        author_id=tweet.author_id,
+        author_id=author_id,
         created_at=as_instant(tweet.created_at),
         text=_whole_text(tweet, referenced.get("retweeted"), included),
         kind=_kind_of(referenced, tweet.in_reply_to_user_id),
@@ -338,6 +346,7 @@ def _read_tweet(item: Raw, included: _Included) -> Tweet | Problem:
     )
 
 
+_NO_ID = "its id is missing or invalid"
 _NO_TWEET_METRICS = WireTweetMetrics()
 
 
@@ -403,7 +412,7 @@ def _pointers_of(tweet: WireTweet, included: _Included) -> list[tuple[str, str |
     """Return by section and key at what a tweet points, other than by its references."""
     pointers: list[tuple[str, str | int | None]] = []
     if "users" in included.texts:
-        pointers += (("users", tweet.author_id), ("users", tweet.in_reply_to_user_id))
+        pointers += (("users", as_int(tweet.author_id)), ("users", tweet.in_reply_to_user_id))
     if tweet.geo is not None:
         pointers.append(("places", tweet.geo.place_id))
     if tweet.attachments is not None:
@@ -429,11 +438,11 @@ def _read_user(item: Raw) -> User | Problem:
         user, text = decode_object(USER, item), json_text(item)
     except ValueError as error:
         return _unreadable("user", None, str(error))
-    username = as_text(user.username)
-    if user.id is None or not username:
-        return _unreadable("user", user.id, "its id or username is missing or of a wrong type")
+    username = as_text(user.username) or ""
     if not USERNAME.fullmatch(username):
-        return _unreadable("user", user.id, "its username is none that X allows")
+        return _unreadable("user", user.id, "its username is missing or invalid")
+    if user.id is None:
+        return _unreadable("user", None, _NO_ID, username=username)
     metrics = user.public_metrics or _NO_USER_METRICS
     return User(
         id=user.id,

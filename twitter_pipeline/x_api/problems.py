@@ -181,8 +181,7 @@ def unknown_tweet_of(problem: Problem) -> int | None:
         return None
     if problem.title != "Not Found Error" or "suspended" in problem.detail.lower():
         return None
-    told = problem.value or problem.resource_id
-    return int(told) if told.isascii() and told.isdigit() else None
+    return as_int(problem.value or problem.resource_id)
 
 
 _Rule = tuple[Callable[[int, Problem], bool], type[ApiError]]

@@ -1,5 +1,6 @@
 """What comes over the filtered stream: bytes -> lines -> tweets, and the rules of the stream as X tells them."""
 
+import re
 from dataclasses import dataclass
 
 from twitter_pipeline.errors import UnreadableAnswer
@@ -21,13 +22,22 @@ class RulesAnswer:
     problems: tuple[Problem, ...]
 
 
+_QUOTE = re.compile(rb'\\.|"', re.DOTALL)
+
+
 class Lines:
-    """Cuts a stream of bytes into lines, however they come in pieces. What follows the last line end is kept back."""
+    """Cuts a stream of bytes into lines, however they come in pieces. What follows the last line end is kept back.
+
+    A line feed within a JSON string ends no line. A carriage return before it, as X sends, always does: what follows a
+    message that was cut off is read.
+    """
 
     def __init__(self, *, longest: int = LONGEST_LINE) -> None:
         self._longest = longest
         self._rest = bytearray()
         self._overlong = False
+        # Of the quotation marks in the rest, up to where they are counted.
+        self._quotes, self._counted = 0, 0
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take in a piece, and return the lines that end in it, without their ends; an empty one is a heartbeat."""
@@ -35,12 +45,20 @@ class Lines:
         lines: list[bytes] = []
         for part in ended:
             self._extend(part)
+            if self._is_in_string() and not self._rest.endswith(b"\r"):
+                self._extend(b"\n")
+                continue
             if not self._overlong:
                 lines.append(bytes(self._rest).strip())
             self._rest.clear()
-            self._overlong = False
+            self._overlong, self._quotes, self._counted = False, 0, 0
         self._extend(rest)
         return lines
+
+    def _is_in_string(self) -> bool:
+        self._quotes += _QUOTE.findall(self._rest[self._counted :]).count(b'"')
+        self._counted = len(self._rest)
+        return not self._overlong and self._quotes % 2 == 1
 
     def _extend(self, part: bytes) -> None:
         self._overlong = self._overlong or len(self._rest) + len(part) > self._longest

@@ -8,10 +8,10 @@ counts as left out (`decode_object`), and `object` stands where a reader of `jso
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
 from msgspec import Meta, Raw, Struct, ValidationError, convert, field
-from msgspec.json import Decoder, decode
+from msgspec.json import Decoder
 from msgspec.structs import fields
 
-from twitter_pipeline.x_api.json_values import BIGINT_MAX, JsonValue
+from twitter_pipeline.x_api.json_values import BIGINT_MAX, JsonValue, as_object, decode_body, decode_json, split
 
 _Id: TypeAlias = Annotated[int, Meta(ge=1, le=BIGINT_MAX)] | None
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=BIGINT_MAX)] | None
@@ -77,7 +77,7 @@ class WireTweetMetrics(_Members):
 
 class WireTweet(_Members):
     id: _Id = None
-    author_id: _Id = None
+    author_id: object = None
     created_at: object = None
     text: object = None
     lang: object = None
@@ -137,7 +137,37 @@ USER = Decoder(WireUser, strict=False)
 MEDIA = Decoder(WireMedia, strict=False)
 THING = Decoder(WireThing, strict=False)
 
+_ANY_JSON = Decoder(Raw)
+
 S = TypeVar("S", bound=Struct)
+
+
+def decode_answer(body: bytes) -> WireAnswer:
+    """Decode a whole body; raises ValueError, and nothing else, when it is no JSON object.
+
+    An item that is no JSON, or is nested too deeply, is left as it is and costs no other.
+    """
+    try:
+        return decode_body(ANSWER, body)
+    except ValueError:
+        members = split(body)
+        if isinstance(members, list):
+            raise
+    includes = split(members["includes"]) if members.get("includes", b"").startswith(b"{") else []
+    return WireAnswer(
+        data=_items_in(members.get("data", b"null")),
+        includes={name: _items_in(part) for name, part in includes.items()} if isinstance(includes, dict) else None,
+        errors=as_object(decode_json(body)).get("errors"),
+        meta=Raw(members.get("meta", b"{}")),
+    )
+
+
+def _items_in(section: bytes) -> list[Raw] | bool | None:
+    """Return the items of a section: those of a list, or the one that it is."""
+    if section[:1] not in (b"[", b"{"):
+        return None if section == b"null" else False
+    parts = split(section)
+    return [Raw(part) for part in parts] if isinstance(parts, list) else [Raw(section)]
 
 
 def decode_object(decoder: Decoder[S], item: Raw) -> S:
@@ -149,7 +179,8 @@ def decode_object(decoder: Decoder[S], item: Raw) -> S:
         try:
             return decoder.decode(item)
         except ValidationError:
-            read = _fitting(decode(item), decoder.type)
+            _ANY_JSON.decode(item)  # it may be malformed behind the member that does not fit
+            read = _fitting(decode_json(bytes(item)), decoder.type)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if read is None:

@@ -23,6 +23,7 @@ from twitter_pipeline.errors import (
 )
 from twitter_pipeline.x_api.problems import Problem, availability_of, read_failure, read_problem, unknown_tweet_of
 from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
+from twitter_pipeline_tests.unit.odd_json import ODD_VALUES
 
 ATTEMPTED = "GET /2/users/:id/tweets for user 123"
 PAYLOADS = Path(__file__).parents[1] / "payloads"
@@ -341,6 +342,15 @@ def test_reading_a_failure_never_raises(status: int, body: bytes | str) -> None:
     assert len(str(error)) < 400
 
 
+@given(st.sampled_from(["", "\ufeff"]), st.sampled_from(ODD_VALUES))
+def test_what_is_odd_in_a_failure_changes_nothing_of_its_meaning(before: str, odd: bytes) -> None:
+    body = b'%b{"title":"UsageCapExceeded","detail":%b,"reset_date":"2026-12-01","errors":[{"code":88},%b],"odd":%b}'
+    error = failure_of(429, body % (before.encode(), odd, odd, odd))
+
+    assert isinstance(error, UsageCapped)
+    assert error.until == datetime(2026, 12, 1, tzinfo=UTC)
+
+
 @settings(deadline=None)  # the time of one example depends on the machine
 @given(json_values)
 def test_a_problem_is_read_from_json_of_any_shape(value: Any) -> None:
@@ -373,6 +383,7 @@ UNKNOWN_TWEET = {
         ({"detail": "The author has been suspended: [20]."}, None),
         ({"title": "Authorization Error", "type": "https://x/not-authorized-for-resource"}, None),
         ({"value": "twenty"}, None),
+        ({"value": "2" * 5_000}, None),
         ({"value": "", "resource_id": ""}, None),
     ],
 )

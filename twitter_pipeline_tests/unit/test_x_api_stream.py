@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from twitter_pipeline.errors import ApiError, ConnectionFault, StreamEnded, UnreadableAnswer, UsageCapped
 from twitter_pipeline.x_api.stream import TweetStream
 from twitter_pipeline.x_api.stream_messages import Lines, read_message, read_stream_rules
+from twitter_pipeline_tests.unit.odd_json import ODD_VALUES
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 QUOTED: dict[str, Any] = {
@@ -72,6 +73,20 @@ def test_a_line_without_end_is_dropped_and_the_next_is_read() -> None:
     assert reader.feed(b"x" * 8) + reader.feed(b"x" * 8) + reader.feed(b"yy\nshort\n") == [b"short"]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_line_feed_in_a_text_ends_no_line(end: bytes) -> None:
+    reader = Lines()
+    lines = [b'{"text":"a \\" b\nc\n"}', b"", b'{"text":"\\\\"}']
+
+    assert reader.feed(b"".join(line + end for line in lines)) == lines
+
+
+def test_a_message_that_was_cut_off_in_a_text_takes_no_other_with_it() -> None:
+    got, _ = heard(message(1)[:30] + b"\r\n" + message(2) + b"\r\n")
+
+    assert [ids for ids in got if ids] == [[2]]
+
+
 def test_heartbeats_duplicates_and_tweets_come_in_order() -> None:
     first = message(1) + b"\r\n"
     got, error = heard(b"\r\n" + first[:30], first[30:] + first + b"\r\n", message(2) + b"\r\n")
@@ -127,6 +142,21 @@ def test_a_tweet_with_problems_beside_it_is_a_tweet() -> None:
     page = read_message(message(6, errors=[problem], matching_rules=[{"id": 166, "tag": "t"}]))
 
     assert [tweet.id for tweet in page.tweets] == [6]
+
+
+@given(st.sampled_from(ODD_VALUES))
+def test_an_odd_message_or_an_odd_part_of_one_takes_no_other_with_it(odd: bytes) -> None:
+    part = message(1)[:-1] + b',"includes":{"tweets":[%b]},"matching_rules":[%b],"odd":%b}' % (odd, odd, odd)
+    got, _ = heard(b'{"data":%b}\r\n' % odd.replace(b"\n", b"\r") + part + b"\r\n" + message(2) + b"\r\n")
+
+    assert [ids for ids in got[1:] if ids] == [[1], [2]]
+
+
+@given(st.sampled_from(ODD_VALUES))
+def test_an_odd_rule_costs_no_other(odd: bytes) -> None:
+    body = b'{"data":[{"id":"7","value":"from:a"},%b,{"id":"8","value":"from:b","tag":%b}]}' % (odd, odd)
+
+    assert [rule.id for rule in read_stream_rules(body).rules] == ["7", "8"]
 
 
 def test_rules_and_what_became_of_them_are_read_whatever_their_types() -> None:

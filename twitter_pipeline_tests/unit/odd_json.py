@@ -1,0 +1,26 @@
+"""Values within a body that no JSON should hold, or of which no reader knows what to make."""
+
+ODD_VALUES = (
+    b"NaN",
+    b"-Infinity",
+    b"1e400",
+    b"-0",
+    b"01",
+    b"9" * 5_000,
+    b"[" * 3_000 + b"]" * 3_000,
+    b'{"a":' * 3_000 + b"1" + b"}" * 3_000,
+    b'"\\x"',
+    b'"\\u12"',
+    b'"\\ud83d"',
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b'"\x00\n"',
+    b'{"\xff":1}',
+    b'{"id":1,"id":2}',
+    b'"0"',
+    b"null",
+    b"{}",
+    b"[,]",
+    b"nothing",
+    b"",
+)
