@@ -2,6 +2,7 @@
 
 Both vocabularies of the API are read, `tweet` (referenced_tweets, note_tweet, retweet_count ...) and `post`
 (referenced_posts, note_post, repost_count ...): which one comes depends on the request, and some endpoints mix them.
+Where both come, the newer one counts.
 """
 
 import re
@@ -35,6 +36,7 @@ from twitter_pipeline.x_api.wire import (
     WireUserMetrics,
     decode_answer,
     decode_object,
+    newer,
 )
 
 
@@ -264,8 +266,8 @@ def _unreadable(what: str, item_id: int | None, why: str, *, section: str = "dat
 # The sections of `includes`, read by what their objects are referred to.
 _SECTIONS: Mapping[str, Decoder[Any]] = {
     "media": MEDIA,
-    "posts": TWEET,
     "tweets": TWEET,
+    "posts": TWEET,
     "polls": THING,
     "places": THING,
     "users": THING,
@@ -319,7 +321,7 @@ def _read_tweet(item: Raw, included: _Included) -> Tweet | Problem:
     author_id = as_int(tweet.author_id)
     if not author_id and tweet.author_id is not None:
         return _unreadable("tweet", tweet.id, "the id of its author is invalid")
-    references = tweet.referenced_tweets or tweet.referenced_posts or ()
+    references = newer(tweet.referenced_posts, tweet.referenced_tweets) or ()
     referenced = _ids_by_kind(references)
     metrics = tweet.public_metrics or _NO_TWEET_METRICS
     return Tweet(
@@ -335,12 +337,12 @@ def _read_tweet(item: Raw, included: _Included) -> Tweet | Problem:
         retweeted_tweet_id=referenced.get("retweeted"),
         quoted_tweet_id=referenced.get("quoted"),
         like_count=metrics.like_count,
-        retweet_count=_either(metrics.retweet_count, metrics.repost_count),
+        retweet_count=newer(metrics.repost_count, metrics.retweet_count),
         reply_count=metrics.reply_count,
         quote_count=metrics.quote_count,
         bookmark_count=metrics.bookmark_count,
         impression_count=metrics.impression_count,
-        edit_history_ids=tuple(tweet.edit_history_tweet_ids or tweet.edit_history_post_ids or ()),
+        edit_history_ids=tuple(newer(tweet.edit_history_post_ids, tweet.edit_history_tweet_ids) or ()),
         # The tweet's own text is spliced, not written again: it has at least an id, so a comma can follow.
         raw=f'{text[:-1]},"includes":{{{_includes_of(tweet, references, included)}}}}}',
     )
@@ -348,10 +350,6 @@ def _read_tweet(item: Raw, included: _Included) -> Tweet | Problem:
 
 _NO_ID = "its id is missing or invalid"
 _NO_TWEET_METRICS = WireTweetMetrics()
-
-
-def _either(count: int | None, other: int | None) -> int | None:
-    return other if count is None else count
 
 
 def _ids_by_kind(references: Iterable[WireReference]) -> dict[str, int]:
@@ -387,8 +385,8 @@ def _whole_text(tweet: WireTweet, retweeted_id: int | None, included: _Included)
 
 
 def _own_text(tweet: WireTweet) -> str:
-    note = tweet.note_tweet or tweet.note_post
-    return (note and as_text(note.text)) or as_text(tweet.text) or ""
+    notes = (as_text(note.text) for note in (tweet.note_post, tweet.note_tweet) if note is not None)
+    return next(filter(None, notes), None) or as_text(tweet.text) or ""
 
 
 def _includes_of(tweet: WireTweet, references: Iterable[WireReference], included: _Included) -> str:
@@ -456,10 +454,10 @@ def _read_user(item: Raw) -> User | Problem:
         verified_type=as_text(user.verified_type),
         followers_count=metrics.followers_count,
         following_count=metrics.following_count,
-        tweet_count=_either(metrics.tweet_count, metrics.post_count),
+        tweet_count=newer(metrics.post_count, metrics.tweet_count),
         listed_count=metrics.listed_count,
         profile_image_url=as_text(user.profile_image_url),
-        most_recent_tweet_id=user.most_recent_tweet_id or user.most_recent_post_id,
+        most_recent_tweet_id=newer(user.most_recent_post_id, user.most_recent_tweet_id),
         raw=text,
     )
 

@@ -1,8 +1,9 @@
 """What is read of the API's JSON; all else is checked to be JSON and skipped, without an object made of it.
 
-Both vocabularies are named, `tweet` and `post`. A `Raw` is an object's own text, which is decoded by itself, so that a
-malformed one costs no other. X's answers are not always of the type that their specification states: what does not fit
-counts as left out (`decode_object`), and `object` stands where a reader of `json_values` decides.
+Both vocabularies are named, `tweet` and `post`; where an object has both, `newer` chooses. A `Raw` is an object's own
+text, which is decoded by itself, so that a malformed one costs no other. X's answers are not always of the type that
+their specification states: what does not fit counts as left out (`decode_object`), and `object` stands where a reader
+of `json_values` decides.
 """
 
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
@@ -140,6 +141,12 @@ THING = Decoder(WireThing, strict=False)
 _ANY_JSON = Decoder(Raw)
 
 S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
+
+
+def newer(post: T | None, tweet: T | None) -> T | None:
+    """Return what the newer vocabulary says, unless that is missing or cannot be read."""
+    return tweet if post is None else post
 
 
 def decode_answer(body: bytes) -> WireAnswer:
@@ -199,5 +206,6 @@ def _fitting(value: JsonValue, wanted: Any) -> Any:
             return each(**{known.name: _fitting(value.get(known.encode_name), known.type) for known in fields(each)})
         if isinstance(value, list) and get_origin(each) is list:
             (item_type,) = get_args(each)
-            return [fitting for item in value if (fitting := _fitting(item, item_type)) is not None]
+            fitting = [fit for item in value if (fit := _fitting(item, item_type)) is not None]
+            return fitting if fitting or not value else None
     return None

@@ -1,6 +1,6 @@
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -57,6 +57,10 @@ def bare_tweet(tweet_id: int, **changes: Any) -> Tweet:
     members: dict[str, Any] = dict.fromkeys(Tweet.__slots__)
     members |= {"id": tweet_id, "text": "", "kind": TweetKind.ORIGINAL, "edit_history_ids": ()}
     return Tweet(**members | {"raw": f'{{"id":"{tweet_id}","includes":{{}}}}'} | changes)
+
+
+def without_raw(read: Iterable[Tweet | User]) -> list[dict[str, Any]]:
+    return [{name: getattr(each, name) for name in type(each).__slots__ if name != "raw"} for each in read]
 
 
 def test_a_page_is_read_with_its_token_and_its_problems() -> None:
@@ -118,11 +122,54 @@ def test_both_vocabularies_give_the_same_tweets() -> None:
     old = read_tweets_page(PAGE)
     new = read_tweets_page(json.dumps(in_post_words(json.loads(PAGE))).encode())
 
-    def without_raw(page: TweetsPage) -> list[dict[str, Any]]:
-        return [{name: getattr(tweet, name) for name in Tweet.__slots__ if name != "raw"} for tweet in page.tweets]
-
-    assert without_raw(new) == without_raw(old)
+    assert without_raw(new.tweets) == without_raw(old.tweets)
     assert "posts" in json.loads(new.tweets[0].raw)["includes"]
+
+
+OTHER_VALUES = {
+    "tweets": [{"id": "1850000000000000100", "text": "other"}],
+    "referenced_tweets": [{"type": "quoted", "id": "9"}],
+    "note_tweet": {"text": "other"},
+    "edit_history_tweet_ids": ["9"],
+    "retweet_count": 9,
+    "tweet_count": 9,
+    "most_recent_tweet_id": "9",
+}
+
+
+def in_both_words(value: Any, *, newest_first: bool, other: Callable[[str], Any], is_other_newer: bool) -> Any:
+    """Return a body in which each member that has two names has both, one of them with another value."""
+
+    def both(key: str, item: Any) -> list[tuple[str, Any]]:
+        if key not in POST_WORDS:
+            return [(key, read(item))]
+        values = (other(key), read(item)) if is_other_newer else (read(item), other(key))
+        named = list(zip((POST_WORDS[key], key), values, strict=True))
+        return named if newest_first else named[::-1]
+
+    def read(value: Any) -> Any:
+        if isinstance(value, dict):
+            return dict(pair for key, item in value.items() for pair in both(key, item))
+        return [read(item) for item in value] if isinstance(value, list) else value
+
+    return read(value)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize(
+    ("other", "is_other_newer"),
+    [(OTHER_VALUES.get, False), *((lambda _, odd=odd: odd, True) for odd in (None, "odd", [None], True, 1.5))],
+)
+def test_of_both_words_in_one_object_the_newer_one_counts_if_it_can_be_read(
+    newest_first: bool, other: Callable[[str], Any], is_other_newer: bool
+) -> None:
+    def read(body: Any) -> list[dict[str, Any]]:
+        written = in_both_words(body, newest_first=newest_first, other=other, is_other_newer=is_other_newer)
+        encoded = json.dumps(written).encode()
+        return without_raw([*read_tweets_page(encoded).tweets, *read_users(encoded).users])
+
+    assert read(json.loads(PAGE)) == without_raw(read_tweets_page(PAGE).tweets)
+    assert read({"data": [USER]})[-1:] == without_raw(read_users(json.dumps({"data": [USER]}).encode()).users)
 
 
 def test_a_retweet_has_the_whole_text_of_what_it_repeats() -> None:
