@@ -193,7 +193,8 @@ def as_instant(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        instant = datetime.fromisoformat(value)
+        # RFC 3339 allows t and z.
+        instant = datetime.fromisoformat(value.upper())
         if instant.tzinfo is UTC:
             return instant
         return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

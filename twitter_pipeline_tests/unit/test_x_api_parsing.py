@@ -1,7 +1,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -386,6 +386,24 @@ def test_numbers_may_be_strings_and_strings_numbers_but_a_boolean_is_no_number()
 )
 def test_instants_are_aware_or_missing(sent: object, read: datetime | None) -> None:
     assert page_of({"id": "5", "created_at": sent}).tweets[0].created_at == read
+
+
+OFFSETS = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(
+    st.datetimes(timezones=OFFSETS).filter(lambda instant: 1 < instant.year < 9999),
+    st.text("0123456789", max_size=9),
+    st.sampled_from([str, str.lower]),
+)
+def test_an_instant_is_read_however_rfc_3339_lets_it_be_written(
+    instant: datetime, fraction: str, cased: Callable[[str], str]
+) -> None:
+    whole = instant.replace(microsecond=int(fraction[:6].ljust(6, "0")))
+    seconds, offset = instant.isoformat(timespec="seconds")[:19], instant.isoformat()[-6:].replace("+00:00", "Z")
+    written = cased(seconds + (f".{fraction}" if fraction else "") + offset)
+
+    assert page_of({"id": "5", "created_at": written}).tweets[0].created_at == whole
 
 
 def test_nul_is_replaced_in_text_and_stays_an_escape_in_raw() -> None:
