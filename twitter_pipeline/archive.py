@@ -142,8 +142,7 @@ class SearchWalk:
 
     def begin_again(self) -> None:
         """Request what is left from its upper end on, without a page token."""
-        self._chain.token = None
-        self.request_below = self._chain.upper
+        self.request_below = self._chain.drop_token()
         self.ended = False
 
     def judge(

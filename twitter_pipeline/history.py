@@ -4,15 +4,15 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from twitter_pipeline.accounts import WORDS, Account
 from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
 from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange, id_at, time_at
-from twitter_pipeline.errors import ApiError, Availability, BudgetReached, Interrupted, NoTokenAvailable
-from twitter_pipeline.planning import CONFIRM_AFTER, AccountState, PageVerdict, Walk, floor_of_new
+from twitter_pipeline.errors import ApiError, Availability, BadRequest, BudgetReached, Interrupted, NoTokenAvailable
+from twitter_pipeline.planning import CONFIRM_AFTER, AccountState, PageVerdict, TimelineRequest, Walk, floor_of_new
 from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline.store.database import Database, DatabaseFault
 from twitter_pipeline.store.runs import begin_account, end_account
@@ -211,7 +211,7 @@ class HistoryFetcher:
             if walk.rest != held:
                 state, held = self._claim(account, walk, state, store)
                 continue
-            reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
+            reply = self._fetch_page(account, walk, request)
             if (ending := self._unavailable(account, reply)) is not None:
                 return ending
             saved = self._judge_and_save(account, walk, state, reply, store)
@@ -219,6 +219,24 @@ class HistoryFetcher:
         if walk.can_be_confirmed:
             self._unconfirmed.setdefault(account.request.username, self._clock())
         return self._judge_end(account, walk, state)
+
+    def _fetch_page(self, account: Account, walk: Walk | DaySweep, request: TimelineRequest) -> Reply[TweetsPage]:
+        """Fetch a page, by the last tweet that was shown where X does not take the page token."""
+        try:
+            return self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
+        except BadRequest as error:
+            if request.pagination_token is None or not error.of_page_token:
+                raise
+            refused = error
+        logger.info("%s; continuing below the last tweet", refused, extra={"account": account.request.username})
+        walk.drop_token()
+        request = replace(request, until_id=walk.until_id, pagination_token=None)
+        try:
+            reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
+        except ApiError as error:
+            error.calls, error.waited_s = error.calls + refused.calls, error.waited_s + refused.waited_s
+            raise
+        return replace(reply, calls=reply.calls + refused.calls, waited_s=reply.waited_s + refused.waited_s)
 
     def _sweep(self, account: Account, store: TimelineStore, day: date) -> Ending:
         """Read the tweets of a day again, and mark those that X does not know any more."""
@@ -229,7 +247,7 @@ class HistoryFetcher:
                 raise Interrupted("stopped between two pages")
             if not is_free(day, self._clock()):
                 return Ending(AccountOutcome.PARTIAL, DAY_IS_OVER, cause=HoleCause.INTERRUPTED)
-            reply = self._api.fetch_user_tweets(account.user_id, request, fetch_run_id=self._fetch_run_id)
+            reply = self._fetch_page(account, sweep, request)
             if (ending := self._unavailable(account, reply)) is not None:
                 return ending
             verdict = sweep.judge(

@@ -181,6 +181,11 @@ class Walk:
         return None if self._chain is None else self._chain.rest
 
     @property
+    def until_id(self) -> int | None:
+        """The id below which it requests tweets; None for all."""
+        return self._request_below if self._request_below < BEYOND_ALL_IDS else None
+
+    @property
     def came_out_empty(self) -> bool:
         """Whether a whole timeline had nothing although the API counts tweets: suspicious, and not complete."""
         return self._empty_heads > 0 and self.tweet_count != 0 and not self.stays_empty
@@ -199,9 +204,14 @@ class Walk:
         return TimelineRequest(
             max_results=SMALLEST_PAGE if wants_few else page_size_for(missing, page_size=self.page_size),
             since_id=self._request_from - 1 if self._request_from > LOWEST_ID else None,
-            until_id=self._request_below if self._request_below < BEYOND_ALL_IDS else None,
+            until_id=self.until_id,
             pagination_token=self._chain.token,
         )
+
+    def drop_token(self) -> None:
+        """Continue below the last tweet that was shown, without the page token: X does not take it."""
+        if self._chain is not None:
+            self._request_below = min(self._request_below, self._chain.drop_token())
 
     def start_over(self) -> None:
         """Forget the hole it is at: the next request is planned from what is stored then."""

@@ -115,7 +115,7 @@ class SearchReader:
         return reading.result
 
     def _fetch_page(self, reading: "_Reading") -> Reply[TweetsPage] | None:
-        """Fetch the next page; None when X wants smaller ones, with which the query goes on."""
+        """Fetch the next page; None when X wants smaller ones or no page token, so that the query goes on anew."""
         walk = reading.walk
         try:
             return self._api.search_all(
@@ -127,10 +127,13 @@ class SearchReader:
                 fetch_run_id=self._fetch_run_id,
             )
         except BadRequest as error:
-            if self.page_size <= PAGE_WITH_CONTEXT or "max_results" not in str(error):
+            if walk.token is not None and error.of_page_token:
+                logger.info("%s; continuing below the last tweet", error)
+            elif self.page_size > PAGE_WITH_CONTEXT and "max_results" in str(error):
+                logger.info("X takes no pages of %d posts: going on with %d", self.page_size, PAGE_WITH_CONTEXT)
+                self.page_size = PAGE_WITH_CONTEXT
+            else:
                 raise
-            logger.info("X takes no pages of %d posts: going on with %d", self.page_size, PAGE_WITH_CONTEXT)
-            self.page_size = PAGE_WITH_CONTEXT
             walk.begin_again()
             return None
 

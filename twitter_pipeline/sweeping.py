@@ -40,6 +40,8 @@ class DaySweep:
     day: date
     stored: Collection[int]
     page_size: int
+    until_id: int | None = None
+    """The id below which it requests tweets; None for all."""
     _chain: Chain = field(init=False)
     _seen: set[int] = field(default_factory=set[int])
     _superseded: set[int] = field(default_factory=set[int])
@@ -58,7 +60,12 @@ class DaySweep:
         """Decide the next call, or None when the day was read or nothing more can be had."""
         if self._ended or self._chain.stuck:
             return None
-        return TimelineRequest(self.page_size, since_id=self._floor - 1, pagination_token=self._chain.token)
+        return TimelineRequest(self.page_size, self._floor - 1, self.until_id, self._chain.token)
+
+    def drop_token(self) -> None:
+        """Continue below the last tweet that was shown, without the page token: X does not take it."""
+        below = self._chain.drop_token()
+        self.until_id = below if below < BEYOND_ALL_IDS else None
 
     def judge(
         self, tweets: Sequence[Tweet], *, items: Sequence[Item], next_token: str | None, settled_below: int

@@ -86,6 +86,7 @@ class Kind(StrEnum):
     EMPTY_OBJECT = "{}"
     BARE_META = "meta without result_count"
     FLAT_PROBLEM = "a problem with status 200"
+    EXPIRED = "status 400 for the page token"
     ONLY_ERRORS = "nothing but errors"
     SWAP = "the last tweet and the first of the next page have changed places"
     CUT = "a short page with a token"
@@ -316,7 +317,7 @@ class FaultyX(httpx.BaseTransport):
         kinds = fault.kinds if fault else frozenset[Kind]()
         number = fault.number if fault else 0
         for kind, status, body in _NO_PAGES:
-            if kind in kinds:
+            if kind in kinds and (token or kind is not Kind.EXPIRED):
                 return status, body, []
         page = _Page(matching, int(params["max_results"]), position, below=below)
         if page.rest or (self.last_page_has_token and len(page.items) == page.size):
@@ -402,6 +403,7 @@ _NO_PAGES = (
     (Kind.EMPTY_OBJECT, 200, b"{}"),
     (Kind.BARE_META, 200, b'{"meta": {}}'),
     (Kind.FLAT_PROBLEM, 200, b'{"title": "Service Unavailable", "detail": "", "type": "about:blank", "status": 503}'),
+    (Kind.EXPIRED, 400, b'{"title": "Invalid Request", "detail": "The pagination_token or next_token has expired"}'),
     (Kind.ONLY_ERRORS, 200, b'{"errors": [{"title": "Internal", "detail": "Try again"}], "meta": {"result_count": 0}}'),
 )
 

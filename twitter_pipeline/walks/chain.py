@@ -55,6 +55,11 @@ class Chain:
         """The oddities below the last tweet in order: their interval reaches down to the next tweet that is shown."""
         return self._tail
 
+    def drop_token(self) -> int:
+        """Go on without the page token; return the id to request below."""
+        self.token = None
+        return self.upper
+
     def judge(
         self, items: Sequence[Item], *, next_token: str | None, requested_from: int, settled_below: int
     ) -> "tuple[PageProof, IdRange | None]":

@@ -92,7 +92,7 @@ def judge_page(
     # a pinned one.
     is_unsure = in_order != ids or (len(ids) == 1 and isinstance(items[0], int))
     if not sequence or (oddities and is_unsure):
-        return PageProof(tail=(*tail, *oddities))
+        return PageProof(tail=tuple(dict.fromkeys((*tail, *oddities))))
     top = sequence[0] + 1 if upper == BEYOND_ALL_IDS else upper
     odd, rest = _odd_intervals(items, sequence, upper=top, tail=tail)
     shown = hole.clipped(lo=sequence[-1], hi=min(top, settled_below))
@@ -151,7 +151,8 @@ def _odd_intervals(
     above, waiting = upper, list(tail)
     for item in items:
         if isinstance(item, Oddity):
-            waiting.append(item)
+            if item not in waiting:  # a page requested by the last tweet shows again what stood below it
+                waiting.append(item)
         elif item in in_order:
             if waiting and item + 1 < above:
                 found.append(OddInterval(IdRange(item + 1, above), tuple(waiting)))

@@ -211,7 +211,8 @@ class Fields:
         for parameter in self._parameters_of(complaint):
             requested = self.parameters[parameter]
             said, accepted = _split(complaint.message)
-            named = {name for name in (*_quoted(said), *complaint.values) if name in requested}
+            repeated = complaint.parameters.get(parameter, ())
+            named = {name for name in (*_quoted(said), *repeated) if name in requested}
             named = named or {name for name in _WORD.findall(said) if name in requested}
             if len(named) == len(requested) > 1:
                 # The whole list, repeated.
@@ -223,8 +224,9 @@ class Fields:
 
     def _parameters_of(self, complaint: Complaint) -> Collection[str]:
         """Return which parameters of this request a complaint is about."""
-        if complaint.parameter:
-            return self.parameters.keys() & {complaint.parameter}
+        if complaint.parameters:
+            # With another parameter beside it, it is about both together, as a page size for which a field is too much.
+            return () if complaint.parameters.keys() - self.parameters.keys() else complaint.parameters.keys()
         words = set(_WORD.findall(complaint.message))
         if mentioned := self.parameters.keys() & words:
             return mentioned

@@ -101,10 +101,9 @@ def read_problem(value: JsonValue) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What a 400 says of one parameter; `parameter` is empty where it names none, `values` are those it repeats."""
+    """What a 400 says of `parameters` of the request, each with the values that it repeats; it may name none."""
 
-    parameter: str
-    values: tuple[str, ...]
+    parameters: Mapping[str, tuple[str, ...]]
     message: str
 
 
@@ -112,16 +111,18 @@ def _read_complaints(body: JsonObject) -> tuple[Complaint, ...]:
     """Read them from `errors` with `parameters` (OpenAPI 2.166) or from `parameter` and `value` (2.167)."""
     complaints: list[Complaint] = []
     for each in (body, *map(as_object, as_list(body.get("errors")))):
-        message = _text(each, "message") or _text(each, "detail")
         named = {name: as_list(values) or [values] for name, values in as_object(each.get("parameters")).items()}
         if parameter := _text(each, "parameter"):
             named.setdefault(parameter, [each.get("value")])
-        for name, values in named.items():
-            words = [word.strip() for value in values for word in (as_text(value) or "").split(",")]
-            complaints.append(Complaint(name, tuple(filter(None, words)), message))
-        if message and not named:
-            complaints.append(Complaint("", (), message))
+        message = _text(each, "message") or _text(each, "detail")
+        if named or message:
+            complaints.append(Complaint({name: _words(values) for name, values in named.items()}, message))
     return tuple(complaints)
+
+
+def _words(values: list[JsonValue]) -> tuple[str, ...]:
+    words = (word.strip() for value in values for word in (as_text(value) or "").split(","))
+    return tuple(filter(None, words))
 
 
 def read_problems(errors: JsonValue) -> list[Problem]:
@@ -213,6 +214,13 @@ def _is_closed_to_token(status: int, problem: Problem) -> bool:
     )
 
 
+_PAGE_TOKEN = re.compile(r"\b(?:pagination|previous|next|page)[ _]?token\b", re.I)
+
+
+def _is_of_page_token(complaint: Complaint) -> bool:
+    return any(map(_PAGE_TOKEN.search, (*complaint.parameters, complaint.message)))
+
+
 def _is_rate_limit(status: int, problem: Problem) -> bool:
     # 420 is the 429 of older X services, 88 the code of v1.1.
     return status in (420, 429) or (400 <= status < 500 and problem.code == 88)
@@ -262,6 +270,7 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
             error.everywhere = _is_app_suspended(problem)
         case BadRequest():
             error.complaints = _complaints_of(body)
+            error.of_page_token = any(map(_is_of_page_token, error.complaints))
         case TooManyRequests() if problem.kind == "streaming-connection":
             error.of_connection = True
             # Its headers are those of the endpoint's window or of a general limiter; neither is the reason.

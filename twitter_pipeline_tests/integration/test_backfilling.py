@@ -15,7 +15,7 @@ from twitter_pipeline.errors import Interrupted, NoTokenAvailable
 from twitter_pipeline.months import Months
 from twitter_pipeline.request import FULL, FetchMode, FetchRequest
 from twitter_pipeline.sandbox.accounts import AccountSpec
-from twitter_pipeline.sandbox.faults import Faults
+from twitter_pipeline.sandbox.faults import Faults, RawAnswer
 from twitter_pipeline.sandbox.windows import SEARCH_ALL, USER_TWEETS
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.settings import Settings
@@ -218,6 +218,18 @@ def test_a_backfill_that_must_search_fails_without_a_token_for_it(make_archive: 
     assert archive.database.execute("SELECT outcome::text, cause::text FROM fetch_run_accounts") == [
         ("interrupted", "capped")
     ]
+
+
+def test_where_x_does_not_take_a_page_token_a_search_continues_below_the_last_tweet(make_archive: MakeArchive) -> None:
+    body = b'{"title":"Invalid Request","detail":"The next_token has expired.","parameter":"next_token"}'
+    faults = Faults(script=[None, RawAnswer(400, body)], endpoints=frozenset({SEARCH_ALL}))
+    archive = make_archive([of_a_year("one")], faults=faults)
+    archive.settings = replace(archive.settings, archive_page_size=50)
+    (report,) = archive.fill("one")
+
+    assert report.outcome is AccountOutcome.DONE
+    assert archive.stored("one") == archive.truth("one", YEAR)
+    assert [call.status for call in archive.sandbox.api.calls if call.endpoint == SEARCH_ALL][:3] == [200, 400, 200]
 
 
 @pytest.mark.parametrize("kind", ["empty_answer", "empty_page", "short_page", "out_of_order", "reset"])

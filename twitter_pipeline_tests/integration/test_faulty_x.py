@@ -40,6 +40,7 @@ GAPS_S = (1, 40, 3_600, 86_400, 6 * 86_400)
 
 ENDS = (Kind.CUT, Kind.CUT_END, Kind.BREAK_OFF, Kind.EMPTY_PAGE)
 ORDERS = (Kind.SHUFFLE, Kind.SWAP, Kind.PINNED, Kind.PINNED_BELOW, Kind.REPEAT, Kind.REPEAT_ANEW, Kind.GO_BACK)
+ORDERS += (Kind.EXPIRED,)
 ODDITIES = (Kind.UNREADABLE, Kind.NOT_AN_OBJECT, Kind.FOREIGN, Kind.FOREIGN_TOO)
 OUTAGES = (Kind.HTTP_503, Kind.TRUNCATED, Kind.EMPTY_OBJECT, Kind.BARE_META, Kind.FLAT_PROBLEM, Kind.ONLY_ERRORS)
 TIMELINES = ("full", "full", "full", "limit", "new", "timeline", "sweep")

@@ -10,9 +10,9 @@ import pytest
 from twitter_pipeline import calls
 from twitter_pipeline.coverage import IdRange
 from twitter_pipeline.errors import Availability, Interrupted, NoTokenAvailable
-from twitter_pipeline.request import FetchMode
+from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline.sandbox.accounts import AccountSpec
-from twitter_pipeline.sandbox.faults import FaultKind, Faults
+from twitter_pipeline.sandbox.faults import FaultKind, Faults, RawAnswer
 from twitter_pipeline.sandbox.windows import USER_TWEETS, TokenSpec, TokenState
 from twitter_pipeline.store import tokens as store_tokens
 from twitter_pipeline.store.tokens import load_tokens
@@ -274,6 +274,37 @@ def test_every_call_has_one_row_with_its_outcome(make_pipeline: MakePipeline) ->
     }
     assert report.calls == len(pipeline.sandbox.api.calls) == 10
     assert account(report).calls == 9
+
+
+REFUSED_TOKEN = RawAnswer(
+    400,
+    b'{"errors":[{"parameters":{"pagination_token":["a"]},"message":"The `pagination_token` value [a] is not valid"}],'
+    b'"title":"Invalid Request","type":"https://api.twitter.com/2/problems/invalid-request"}',
+)
+
+
+@pytest.mark.parametrize("mode", [FULL, FetchMode(180)])
+def test_where_x_does_not_take_a_page_token_the_walk_continues_below_the_last_tweet(
+    make_pipeline: MakePipeline, mode: FetchMode
+) -> None:
+    script = [None, REFUSED_TOKEN, None, REFUSED_TOKEN]
+    pipeline = make_pipeline(quiet("someone", 180), faults=Faults(script=script, endpoints=frozenset({USER_TWEETS})))
+    report = pipeline.run("someone", mode=mode)
+
+    assert report.status is RunStatus.DONE
+    assert pipeline.stored("someone") == pipeline.sandbox.world.served_ids("someone")
+    assert_calls_agree(pipeline)
+    assert (report.billed_posts, account(report).calls, pipeline.timeline_calls()) == (180, 6, 6)
+
+
+def test_a_400_for_a_page_token_without_one_fails_the_account_with_the_words_of_x(make_pipeline: MakePipeline) -> None:
+    script = [None, REFUSED_TOKEN, REFUSED_TOKEN]
+    pipeline = make_pipeline(quiet("someone", 180), faults=Faults(script=script, endpoints=frozenset({USER_TWEETS})))
+    report = pipeline.run("someone")
+
+    assert (account(report).outcome, account(report).calls) == (AccountOutcome.FAILED, 3)
+    assert "The `pagination_token` value [a] is not valid" in (account(report).reason or "")
+    assert len(pipeline.stored("someone")) == 50
 
 
 NASTY = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange
 from twitter_pipeline.walks import chain as chains
 from twitter_pipeline.walks.chain import IDLE_PAGES, Chain, most_pages
-from twitter_pipeline.walks.evidence import REACH, Item, Oddity, PageProof
+from twitter_pipeline.walks.evidence import REACH, Item, OddInterval, Oddity, PageProof
 from twitter_pipeline.words import DoubtKind
 
 HOLE = IdRange(100, 200)
@@ -46,6 +46,16 @@ def test_an_empty_page_moves_nothing() -> None:
 
     assert judge(chain, token="b") == (PageProof(), None)  # noqa: S106
     assert (chain.token, chain.upper) == ("b", 190)
+
+
+def test_without_its_token_a_chain_goes_on_below_the_last_tweet_and_shows_an_odd_item_once() -> None:
+    chain = Chain(HOLE, max_pages=10)
+    judge(chain, 190, 170, ODD, token="a")  # noqa: S106
+
+    assert (chain.drop_token(), chain.token, chain.stuck) == (170, None, False)
+    assert judge(chain, ODD, 150, token="b")[0] == PageProof(  # noqa: S106
+        proved((150, 151)), newest=150, lowest=150, odd=(OddInterval(IdRange(151, 170), (ODD,)),)
+    )
 
 
 def test_below_its_hole_a_chain_has_no_rest() -> None:

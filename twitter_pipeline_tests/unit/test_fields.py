@@ -27,7 +27,7 @@ def refused(fields: Fields, body: object) -> set[str]:
 
 def of_2166(message: str, **parameters: str) -> dict[str, object]:
     """Return a 400 as OpenAPI 2.166 has it."""
-    given = {name.replace("_", ".", 1): [value] for name, value in parameters.items()}
+    given = {name.replace("tweet_fields", "tweet.fields"): [value] for name, value in parameters.items()}
     return {
         "errors": [{"parameters": given, "message": message}],
         "title": "Invalid Request",
@@ -95,6 +95,11 @@ def test_a_parameter_that_x_does_not_know_is_left_out_whole(parameter: str) -> N
     [
         of_2166("The `max_results` query parameter value [4] is not between 5 and 100", max_results="4"),
         of_2166("'since_id' must be a tweet id created after 2026-07-31T11:45Z.", since_id="20"),
+        of_2166(
+            "`max_results` must be at most 100 with `tweet.fields` [context_annotations]",
+            max_results="500",
+            tweet_fields="context_annotations",
+        ),
         of_2166("There were errors processing your request: missing text, id at position 8", query="from:"),
         {"title": "Invalid Request", "detail": "the url of the type is not valid", "status": 400},
         {"errors": [{"code": 25, "message": "Query parameters are missing."}]},

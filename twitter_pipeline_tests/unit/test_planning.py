@@ -715,12 +715,19 @@ def test_limit_does_not_look_below_what_the_timeline_reaches() -> None:
     assert len(store.covered.ranges) == 2
 
 
-@given(tweets=COUNTS, seed=SEEDS, page_size=st.integers(5, 100), short=st.floats(0, 0.9), empty=st.floats(0, 0.5))
+@given(
+    tweets=COUNTS,
+    seed=SEEDS,
+    page_size=st.integers(5, 100),
+    short=st.floats(0, 0.9),
+    empty=st.floats(0, 0.5),
+    refused=st.floats(0, 0.9),
+)
 @settings(max_examples=150, deadline=None)
 def test_whatever_the_pages_look_like_everything_served_is_stored_and_nothing_bought_twice(
-    tweets: int, seed: int, page_size: int, short: float, empty: float
+    tweets: int, seed: int, page_size: int, short: float, empty: float, refused: float
 ) -> None:
-    timeline = Timeline(ids_of(tweets), Random(seed), short_pages=short, empty_pages=empty)
+    timeline = Timeline(ids_of(tweets), Random(seed), short_pages=short, empty_pages=empty, refused_tokens=refused)
     store = Store()
 
     while run(timeline, store, page_size=page_size).stuck:

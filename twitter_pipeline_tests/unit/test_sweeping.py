@@ -13,7 +13,7 @@ from twitter_pipeline.planning import PageVerdict, TimelineRequest
 from twitter_pipeline.sweeping import DaySweep, begin_of, is_free
 from twitter_pipeline.walks.chain import IDLE_PAGES
 from twitter_pipeline.x_api.parsing import Tweet, read_tweets_page
-from twitter_pipeline_tests.unit.timeline_model import Random, Timeline, ids_among
+from twitter_pipeline_tests.unit.timeline_model import Random, Timeline, TokenRefused, ids_among
 
 DAY = date(2026, 11, 1)
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -44,7 +44,11 @@ def walk(timeline: Timeline, stored: Sequence[int], *, page_size: int = 10) -> D
         request = swept.next_request()
         if request is None:
             return swept
-        items, token = timeline.ask(request)
+        try:
+            items, token = timeline.ask(request)
+        except TokenRefused:
+            swept.drop_token()
+            continue
         swept.judge(tweets(ids_among(items)), items=items, next_token=token, settled_below=SETTLED)
     raise AssertionError("the sweep does not end")
 
@@ -237,7 +241,7 @@ def test_whatever_the_pages_look_like_only_deleted_tweets_are_missing_and_all_be
     gone = {each for each in today if random.random() < 0.3}
     stored = random.sample(today, max(0, count - unstored))
     alive = [each for each in today if each not in gone]
-    timeline = Timeline(alive, random, short_pages=0.3, empty_pages=0.2)
+    timeline = Timeline(alive, random, short_pages=0.3, empty_pages=0.2, refused_tokens=0.3)
     missing = walk(timeline, stored, page_size=page_size).missing()
 
     has_witness = bool(set(alive) & set(stored))

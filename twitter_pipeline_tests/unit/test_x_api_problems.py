@@ -233,6 +233,27 @@ def test_a_cap_without_a_readable_date_has_no_end(reset_date: object, until: dat
     assert error.until == until
 
 
+@pytest.mark.parametrize(
+    ("body", "of_page_token"),
+    [
+        ({"errors": [{"parameters": {"pagination_token": ["a"]}, "message": "It is not valid"}]}, True),
+        ({"errors": [{"parameters": {"next_token": ["a"]}, "message": "It is not valid"}]}, True),
+        ({"title": "Invalid Request", "parameter": "pagination_token", "value": "a"}, True),
+        ({"title": "Invalid Request", "detail": "The next token has expired."}, True),
+        ({"errors": [{"message": "Invalid 'next_token'"}]}, True),
+        ({"errors": [{"parameters": {"max_results": ["4"]}, "message": "It is not between 5 and 100"}]}, False),
+        ({"title": "Invalid Request", "detail": "The bearer token is no token"}, False),
+        ({"errors": [{"parameters": ["pagination_token"]}, {"parameters": None}]}, False),
+        ({}, False),
+    ],
+)
+def test_a_400_that_is_about_the_page_token_is_known(body: object, of_page_token: bool) -> None:
+    error = failure_of(400, json.dumps(body).encode())
+
+    assert isinstance(error, BadRequest)
+    assert error.of_page_token is of_page_token
+
+
 def test_a_429_keeps_the_limits_of_its_headers() -> None:
     headers = {"x-rate-limit-limit": "900", "x-rate-limit-remaining": "0", "x-rate-limit-reset": "1795349700"}
     error = failure_of(429, QUOTED["rate_limit"].body, headers | {"x-transaction-id": "abc"})

@@ -21,6 +21,10 @@ def ids_of(count: int, *, newest: datetime = NOW - timedelta(days=1), step_s: in
     return [id_at(newest - timedelta(seconds=step_s * n)) + n % 7 for n in range(count)]
 
 
+class TokenRefused(Exception):
+    """The API does not take a page token."""
+
+
 @dataclass
 class Timeline:
     """An account's tweets and how the API pages through the newest 3,200 of them.
@@ -33,6 +37,7 @@ class Timeline:
     random: Random = field(default_factory=lambda: Random(0))
     short_pages: float = 0.0
     empty_pages: float = 0.0
+    refused_tokens: float = 0.0
     odd: dict[int, Oddity] = field(default_factory=dict)
     calls: int = 0
     shown: list[int] = field(default_factory=list)
@@ -53,6 +58,8 @@ class Timeline:
         hi = request.until_id or 2**63
         matching = [each for each in self.served if lo < each < hi]
         if request.pagination_token:
+            if self.random.random() < self.refused_tokens:
+                raise TokenRefused
             matching = [each for each in matching if each < int(request.pagination_token.split(".")[0])]
         size = request.max_results
         if self.random.random() < self.empty_pages and matching:
@@ -168,7 +175,11 @@ def run(
         if request is None:
             return walk
         before_call(turn)
-        items, token = timeline.ask(request, store.now)
+        try:
+            items, token = timeline.ask(request, store.now)
+        except TokenRefused:
+            walk.drop_token()
+            continue
         verdict = walk.judge(
             state,
             items=items,
