@@ -113,8 +113,8 @@ class ApiError(PipelineError):
 class BadRequest(ApiError):
     """400: the request itself is refused; the message is the API's.
 
-    `complaints` are what it says of parameters. `of_page_token` tells that it is the page token that X does not take, or
-    not any more.
+    `complaints` are what it says of parameters. `of_page_token` tells that it is the page token that X does not take,
+    or not any more.
     """
 
     complaints: "tuple[Complaint, ...]" = ()
