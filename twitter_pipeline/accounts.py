@@ -22,6 +22,9 @@ WORDS = {
     Availability.PROTECTED: "the account is protected: only its followers can read it",
 }
 
+WORDS_BY_ID = {**WORDS, Availability.NOT_FOUND: "X does not know the account any more"}
+"""The same where X was asked by id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -45,6 +48,19 @@ class Absence:
     reason: str
     availability: Availability | None
     user_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _ById:
+    """A request that is looked up by id.
+
+    `holder` is why the name's present holder cannot be had, perhaps another account; None where nobody is known to hold
+    it.
+    """
+
+    request: FetchRequest
+    user_id: int
+    holder: Absence | None = None
 
 
 @dataclass(slots=True)
@@ -95,20 +111,22 @@ class Resolver:
     def resolve(self, requests: Sequence[FetchRequest]) -> Resolution:
         """Resolve all names, 100 a call. A look-up that fails fails its names only; NoTokenAvailable is raised."""
         resolution = Resolution()
-        known = find_users(self._database, [request.username for request in requests])
+        known = self._known(requests)
         self._read_today = frozenset(user.id for user in known.values() if self._was_read_today(user))
         unknown: list[FetchRequest] = []
+        by_id: list[_ById] = []
         for request in requests:
             user = known.get(request.username)
             if user is not None and self._serves(user):
                 resolution.accounts.append(Account(request, user.id, user.tweet_count, user.profile_read_at))
+            elif request.user_id is not None:
+                by_id.append(_ById(request, request.user_id))
             else:
                 unknown.append(request)
-        resolution.looked_up = len(unknown)
-        missing: list[tuple[FetchRequest, KnownUser]] = []
+        resolution.looked_up = len(unknown) + len(by_id)
         for chunk in chunks(unknown, NAMES_PER_CALL):
-            missing.extend(self._look_up_names(chunk, known, resolution))
-        for chunk in chunks(missing, NAMES_PER_CALL):
+            by_id.extend(self._look_up_names(chunk, known, resolution))
+        for chunk in chunks(by_id, NAMES_PER_CALL):
             self._look_up_ids(chunk, resolution)
         return resolution
 
@@ -117,13 +135,16 @@ class Resolver:
         known = find_users(self._database, [request.username for request in requests])
         found = [known.get(request.username) for request in requests]
         unknown = [user for user in found if user is None or not self._serves(user)]
-        # X is asked by id for those of our accounts that it does not know by this name.
-        by_id = [
-            user
-            for user in unknown
-            if user is not None and (user.is_former_name or user.availability is Availability.NOT_FOUND)
-        ]
+        # X is asked by id for those of our accounts that it does not show by this name.
+        gone = (Availability.NOT_FOUND, Availability.SUSPENDED)
+        by_id = [user for user in unknown if user is not None and (user.is_former_name or user.availability in gone)]
         return sum(-(-len(users) // NAMES_PER_CALL) for users in (unknown, by_id))
+
+    def _known(self, requests: Sequence[FetchRequest]) -> dict[str, KnownUser]:
+        """Return the stored accounts of these requests by name; of those that ask for an id, only where it has it."""
+        wanted = {request.username: request.user_id for request in requests}
+        users = find_users(self._database, wanted)
+        return {name: user for name, user in users.items() if wanted[name] in (None, user.id)}
 
     def _serves(self, user: KnownUser) -> bool:
         is_fresh = user.profile_read_at is not None and user.profile_read_at > self._fresh_since
@@ -135,8 +156,8 @@ class Resolver:
 
     def _look_up_names(
         self, requests: Sequence[FetchRequest], known: dict[str, KnownUser], resolution: Resolution
-    ) -> list[tuple[FetchRequest, KnownUser]]:
-        """Look up names; return those that X does not know although we do: they may have been renamed."""
+    ) -> list[_ById]:
+        """Look up names; return those that X does not show although we know them: they may have been renamed."""
         names = [request.username for request in requests]
         answer = self._ask(
             lambda: self._api.fetch_users_by_usernames(
@@ -149,22 +170,23 @@ class Resolver:
             return []
         found = {user.username.lower(): user for user in answer.users}
         problems = {problem.value.lower(): problem for problem in answer.problems}
-        renamed: list[tuple[FetchRequest, KnownUser]] = []
+        renamed: list[_ById] = []
         for request in requests:
             user, earlier = found.get(request.username), known.get(request.username)
             if user is not None:
                 self._add(request, user, resolution, note=_changed_hands(user, earlier))
                 continue
-            absence = _absence(request, problems.get(request.username), earlier)
-            if absence.availability is Availability.NOT_FOUND and earlier is not None:
-                renamed.append((request, earlier))
+            absence = _absence(request, problems.get(request.username))
+            if absence.availability is not None and earlier is not None:
+                nobody = absence.availability is Availability.NOT_FOUND
+                renamed.append(_ById(request, earlier.id, None if nobody else absence))
             else:
-                self._add_absence(absence, resolution)
+                resolution.absences.append(absence)
         return renamed
 
-    def _look_up_ids(self, missing: Sequence[tuple[FetchRequest, KnownUser]], resolution: Resolution) -> None:
-        requests = [request for request, _ in missing]
-        ids = [user.id for _, user in missing]
+    def _look_up_ids(self, missing: Sequence[_ById], resolution: Resolution) -> None:
+        requests = [each.request for each in missing]
+        ids = [each.user_id for each in missing]
         answer = self._ask(
             lambda: self._api.fetch_users(ids, fetch_run_id=self._fetch_run_id, read_today=self._read_today),
             requests,
@@ -174,12 +196,20 @@ class Resolver:
             return
         found = {user.id: user for user in answer.users}
         problems = {problem.value or problem.resource_id: problem for problem in answer.problems}
-        for request, earlier in missing:
-            user = found.get(earlier.id)
-            if user is not None:
+        for each in missing:
+            request, user = each.request, found.get(each.user_id)
+            if user is None:
+                absence = _absence(request, problems.get(str(each.user_id)), each.user_id)
+                self._save_availability(absence)
+                if each.holder is not None and absence.availability not in (None, each.holder.availability):
+                    absence = each.holder
+                resolution.absences.append(absence)
+            elif user.username.lower() == request.username:
+                self._add(request, user, resolution, note=None)
+            elif each.holder is None:
                 self._add(request, user, resolution, note=f"renamed: the account is @{user.username} now")
             else:
-                self._add_absence(_absence(request, problems.get(str(earlier.id)), earlier), resolution)
+                resolution.absences.append(each.holder)
 
     def _ask(
         self, look_up: Callable[[], Reply[UsersAnswer]], requests: Sequence[FetchRequest], resolution: Resolution
@@ -198,22 +228,23 @@ class Resolver:
     def _add(self, request: FetchRequest, user: User, resolution: Resolution, *, note: str | None) -> None:
         if user.protected:
             absence = Absence(request, WORDS[Availability.PROTECTED], Availability.PROTECTED, user.id)
-            self._add_absence(absence, resolution)
+            self._save_availability(absence)
+            resolution.absences.append(absence)
         else:
             resolution.accounts.append(Account(request, user.id, user.tweet_count, self._now, note))
 
-    def _add_absence(self, absence: Absence, resolution: Resolution) -> None:
-        resolution.absences.append(absence)
+    def _save_availability(self, absence: Absence) -> None:
         if absence.user_id is not None and absence.availability is not None:
             save_availability(
                 self._database, absence.user_id, absence.availability, reason=absence.reason, at=self._now
             )
 
 
-def _absence(request: FetchRequest, problem: Problem | None, earlier: KnownUser | None) -> Absence:
+def _absence(request: FetchRequest, problem: Problem | None, user_id: int | None = None) -> Absence:
     availability = availability_of(problem) if problem else None
     if availability is not None:
-        return Absence(request, WORDS[availability], availability, earlier.id if earlier else None)
+        words = WORDS if request.user_id is None else WORDS_BY_ID
+        return Absence(request, words[availability], availability, user_id)
     said = f"X says: {problem}" if problem else "X's answer does not mention it"
     return Absence(request, f"the name could not be looked up ({said})", None)
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from twitter_pipeline.accounts import WORDS, Account
+from twitter_pipeline.accounts import WORDS_BY_ID, Account
 from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
 from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange, id_at, time_at
@@ -371,7 +371,7 @@ class HistoryFetcher:
             reason = f"X's timeline says: {problem}; its profile does not agree; run again later"
             return Ending(AccountOutcome.FAILED, reason, calls, waited_s, HoleCause.FAULT)
         save_availability(self._database, account.user_id, availability, reason=str(problem), at=looked_up.answered_at)
-        return Ending(AccountOutcome.UNAVAILABLE, WORDS[availability], calls, waited_s, HoleCause.PROTECTED)
+        return Ending(AccountOutcome.UNAVAILABLE, WORDS_BY_ID[availability], calls, waited_s, HoleCause.PROTECTED)
 
     def _judge_end(self, account: Account, walk: Walk, state: AccountState) -> Ending:
         if account.request.fetch_mode.months is not None:

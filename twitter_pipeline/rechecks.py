@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from twitter_pipeline.accounts import WORDS
+from twitter_pipeline.accounts import WORDS_BY_ID
 from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
 from twitter_pipeline.errors import ApiError, Availability
@@ -56,7 +56,7 @@ def _note(found: Recheck, database: Database, asked: Mapping[int, Tracked], repl
         user_id, availability = as_int(problem.value or problem.resource_id), availability_of(problem)
         before = None if user_id is None else asked.get(user_id)
         if before is not None and availability is not None:
-            reason = WORDS[availability]
+            reason = WORDS_BY_ID[availability]
             save_availability(database, before.user_id, availability, reason=reason, at=reply.answered_at)
             _note_gone(found, before, availability)
     back = [user.id for user in users if not user.protected and not asked[user.id].is_readable]

@@ -64,11 +64,15 @@ NEW = FetchMode(only_new=True)
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """What a person wants of one account. `username` is in lower case, as asked for."""
+    """What a person wants of one account. `username` is in lower case, as asked for.
+
+    With a `user_id` that account is meant, whoever holds its name now: accounts are tracked by id.
+    """
 
     username: str
     track_after: bool = False
     fetch_mode: FetchMode = FULL
+    user_id: int | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return the entry as it would stand in a JSON request."""

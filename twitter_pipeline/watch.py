@@ -85,13 +85,14 @@ def no_money(database: Database, settings: Settings) -> str | None:
 
 def requests_of_due(database: Database, key: str) -> tuple[FetchRequest, ...]:
     """Return what a run is to fetch that accounts were handed to."""
-    return tuple(FetchRequest(username.lower(), fetch_mode=NEW) for username in load_handed(database, key))
+    handed = load_handed(database, key)
+    return tuple(FetchRequest(name.lower(), fetch_mode=NEW, user_id=user_id) for user_id, name in handed)
 
 
 def requests_of_day(database: Database, day: date) -> tuple[FetchRequest, ...]:
     """Return what a sweep of a UTC day is to read: the tracked accounts of which tweets of that day are stored."""
-    mode = FetchMode(swept_day=day)
-    return tuple(FetchRequest(name.lower(), fetch_mode=mode) for name in load_active_since(database, begin_of(day)))
+    mode, active = FetchMode(swept_day=day), load_active_since(database, begin_of(day))
+    return tuple(FetchRequest(name.lower(), fetch_mode=mode, user_id=user_id) for user_id, name in active)
 
 
 def plan_next_polls(database: Database, settings: Settings, reports: Sequence[AccountReport]) -> Plan:

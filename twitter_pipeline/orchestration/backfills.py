@@ -140,11 +140,11 @@ def tell_accounts(
     """Materialize the accounts that are whole, also beside others that are not."""
     keys = account_keys_of(context.run, context.instance)
     report, until = _close([breach, *breaches], x_api, database)
-    reports = {each.username: each for each in report.account_reports}
+    reports = {each.user_id: each for each in report.account_reports}
     states = {each.user_id: each for each in load_life_states(database.database, list(keys), until=until)}
     lines: list[str] = []
     for life in load_lives(database.database, list(keys)):
-        state, own = states[life.user_id], reports.get((life.username or "").lower())
+        state, own = states[life.user_id], reports.get(life.user_id)
         if state.missing is None:
             metadata = _of_account(state, life, own, until)
             yield dg.AssetMaterialization(BY_ACCOUNT, partition=keys[life.user_id], metadata=metadata)

@@ -59,6 +59,7 @@ def _values_of(request: FetchRequest) -> dict[str, Any]:
             "months": [f"{mode.months.first:%Y-%m}", f"{mode.months.last:%Y-%m}"],
             "source": mode.source.value,
         }
+        values["user_id"] = request.user_id
     return values
 
 
@@ -71,4 +72,5 @@ def _request_of(values: dict[str, Any]) -> FetchRequest:
         request["username"],
         request["track_after"],
         FetchMode(months=Months(first, last), source=Source(mode["source"])),
+        request.get("user_id"),
     )

@@ -205,7 +205,9 @@ def requests_of_lives(run: dg.DagsterRun, instance: dg.DagsterInstance, database
     """Return the requests for all months of the accounts that a run is for, of those whose present name is known."""
     source, now = Source(AccountsConfig(**_config_of(run, BY_ACCOUNT)).source), datetime.now(UTC)
     return tuple(
-        FetchRequest(each.username.lower(), fetch_mode=FetchMode(months=each.months(now), source=source))
+        FetchRequest(
+            each.username.lower(), fetch_mode=FetchMode(months=each.months(now), source=source), user_id=each.user_id
+        )
         for each in load_lives(database, list(account_keys_of(run, instance)))
         if each.username is not None
     )

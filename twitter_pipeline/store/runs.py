@@ -79,9 +79,10 @@ WHERE id = %(run_id)s AND (status = 'running' OR error = %(vanished)s)
 """
 
 ADD_ACCOUNTS = """
-INSERT INTO fetch_run_accounts (fetch_run_id, username, fetch_mode, track_after)
-SELECT %(run_id)s, username, fetch_mode, track_after
-FROM unnest(%(usernames)s::text[], %(modes)s::text[], %(tracks)s::boolean[]) AS a (username, fetch_mode, track_after)
+INSERT INTO fetch_run_accounts (fetch_run_id, username, user_id, fetch_mode, track_after)
+SELECT %(run_id)s, username, user_id, fetch_mode, track_after
+FROM unnest(%(usernames)s::text[], %(user_ids)s::bigint[], %(modes)s::text[], %(tracks)s::boolean[])
+    AS a (username, user_id, fetch_mode, track_after)
 ON CONFLICT DO NOTHING
 """
 
@@ -285,6 +286,7 @@ def save_accounts(database: Database, run_id: int, requests: Sequence[FetchReque
         {
             "run_id": run_id,
             "usernames": [each.username for each in requests],
+            "user_ids": [each.user_id for each in requests],
             "modes": [str(each.fetch_mode) for each in requests],
             "tracks": [each.track_after for each in requests],
         },

@@ -8,7 +8,7 @@ from twitter_pipeline.store.database import Database
 # LATERAL, so that each account is looked up in the index: EXISTS may read the whole table. By id as well, so that only
 # the partitions of that time are: ids carry it, and a day more does no harm.
 ACTIVE_SINCE = """
-SELECT u.username
+SELECT s.user_id, u.username
 FROM user_state s
 JOIN users u ON u.id = s.user_id
 CROSS JOIN LATERAL (
@@ -60,9 +60,9 @@ RETURNING id
 COUNT_DELETED = "SELECT count(*) FROM tweets WHERE deleted_seen_at >= %s"
 
 
-def load_active_since(database: Database, since: datetime) -> list[str]:
-    """Return the names of tracked accounts of which tweets are stored that were written since an instant."""
-    return [username for (username,) in database.execute(ACTIVE_SINCE, {"since": since})]
+def load_active_since(database: Database, since: datetime) -> list[tuple[int, str]]:
+    """Return the ids and names of tracked accounts of which tweets are stored that were written since an instant."""
+    return [(user_id, username) for user_id, username in database.execute(ACTIVE_SINCE, {"since": since})]
 
 
 def load_stored_since(database: Database, user_id: int, since: datetime) -> list[int]:

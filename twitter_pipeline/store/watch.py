@@ -28,7 +28,7 @@ UPDATE user_state s SET handed_to = %(key)s, handed_at = now() FROM due WHERE s.
 """
 
 HANDED = """
-SELECT u.username FROM user_state s JOIN users u ON u.id = s.user_id
+SELECT s.user_id, u.username FROM user_state s JOIN users u ON u.id = s.user_id
 WHERE s.handed_to = %s AND s.is_tracked ORDER BY s.next_poll_at NULLS FIRST, s.user_id
 """
 
@@ -171,9 +171,9 @@ def hand_out(database: Database, key: str, *, at_most: int) -> int:
     return int(database.execute(COUNT_HANDED, (key,))[0][0])
 
 
-def load_handed(database: Database, key: str) -> list[str]:
-    """Return the names of the accounts that were given to this key and are still tracked, the longest overdue first."""
-    return [username for (username,) in database.execute(HANDED, (key,))]
+def load_handed(database: Database, key: str) -> list[tuple[int, str]]:
+    """Return the ids and names of the accounts of this key that are still tracked, the longest overdue first."""
+    return [(user_id, username) for user_id, username in database.execute(HANDED, (key,))]
 
 
 def release(database: Database, key: str) -> None:

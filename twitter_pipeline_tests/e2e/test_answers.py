@@ -92,7 +92,7 @@ ROWS = {
     "timeline_missing_user": Row(
         quoted("timeline_missing_user"),
         UNAVAILABLE,
-        "X knows no account of this name",
+        "X does not know the account any more",
         account="missing",
         is_of_availability=True,
     ),

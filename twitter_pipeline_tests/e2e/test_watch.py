@@ -244,6 +244,38 @@ def test_an_account_that_cannot_be_read_any_more_is_looked_at_rarely_and_noticed
     assert workshop.outcomes(back) == {"alpha": AccountOutcome.DONE}
 
 
+def profiles_are_old(workshop: Workshop) -> None:
+    workshop.database.execute("UPDATE users SET profile_read_at = profile_read_at - interval '8 days'")
+
+
+def test_a_tracked_account_is_polled_by_its_id_when_another_one_holds_its_name(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("wanted", 5), silent("heir", 5)])
+    watch_from_now(workshop, "wanted")
+    tracked, world = workshop.user_id("wanted"), workshop.sandbox.world
+    world.rename("wanted", "moved")
+    world.rename("heir", "wanted")
+    profiles_are_old(workshop)
+    report = poll(workshop, requested(tick(workshop)))
+
+    (polled,) = report.account_reports
+    assert (polled.user_id, polled.reason, polled.outcome) == (tracked, "renamed: the account is @moved now", "done")
+    assert (report.billed_users, report.billed_posts) == (1, 0)
+
+
+def test_a_tracked_account_that_could_not_be_looked_up_is_tried_again_soon_but_not_at_once(
+    make_workshop: MakeWorkshop,
+) -> None:
+    workshop = make_workshop([silent("alpha", 5)])
+    watch_from_now(workshop, "alpha")
+    profiles_are_old(workshop)
+    refusal = RawAnswer(400, b'{"title": "Invalid Request"}', {"content-type": "application/json"})
+    workshop.sandbox.api.faults = Faults(script=lambda endpoint, _: refusal if endpoint == USERS else None)
+    report = poll(workshop, requested(tick(workshop)))
+
+    assert workshop.outcomes(report) == {"alpha": "failed"}
+    assert reason(tick(workshop)).startswith("none of 1 tracked accounts is due before ")
+
+
 def test_what_is_untracked_on_its_way_to_a_run_is_not_polled(make_workshop: MakeWorkshop) -> None:
     workshop = make_workshop([silent("alpha", 5)])
     watch_from_now(workshop, "alpha")

@@ -149,6 +149,25 @@ def test_a_recycled_name_belongs_to_its_new_holder_and_that_is_said(make_pipelin
     assert account(report).reason == f"the name has changed hands: it belonged to the account with id {former} before"
 
 
+def test_a_holder_of_a_recycled_name_that_is_suspended_leaves_the_former_one_as_it_is(
+    make_pipeline: MakePipeline,
+) -> None:
+    pipeline = make_pipeline(quiet("wanted", 60), quiet("heir", 20))
+    pipeline.run("wanted")
+    pipeline.sandbox.world.rename("wanted", "moved")
+    pipeline.sandbox.world.rename("heir", "wanted")
+    pipeline.sandbox.world.set_availability("wanted", "suspended")
+    report = pipeline.run("wanted", profile_max_age=timedelta(0))
+
+    assert (account(report).outcome, account(report).reason, account(report).user_id) == (
+        AccountOutcome.UNAVAILABLE,
+        "X has suspended the account",
+        None,
+    )
+    stored_as = pipeline.database.execute("SELECT username, availability::text FROM users")
+    assert stored_as == [("moved", "active")]
+
+
 def test_an_account_that_fails_fails_alone(make_pipeline: MakePipeline) -> None:
     faults = Faults(script=["503"] * calls.TRIES_ON_FAULT, endpoints=frozenset({USER_TWEETS}))
     pipeline = make_pipeline(quiet("first", 60), quiet("second", 60), faults=faults, concurrency=1)

@@ -248,7 +248,11 @@ def test_the_accounts_are_those_that_are_tracked_and_have_tweets_of_the_day(day:
     active = load_active_since(database, MIDNIGHT)
     set_tracked(database, [day.pipeline.user_id("alpha")], tracked=False)
 
-    assert (before, active, load_active_since(database, MIDNIGHT)) == ([], ["alpha"], [])
+    assert (before, active, load_active_since(database, MIDNIGHT)) == (
+        [],
+        [(day.pipeline.user_id("alpha"), "alpha")],
+        [],
+    )
 
 
 def test_many_accounts_are_looked_up_one_by_one_in_the_index(database: Database) -> None:
@@ -266,7 +270,7 @@ def test_many_accounts_are_looked_up_one_by_one_in_the_index(database: Database)
     assert "tweets_2026_author_id_created_at_idx" in plan
     assert "tweets_2025" not in plan
     assert "Seq Scan on tweets_2026" not in plan
-    assert load_active_since(database, MIDNIGHT) == [f"user_{n}" for n in range(2, 33)]
+    assert load_active_since(database, MIDNIGHT) == [(n, f"user_{n}") for n in range(2, 33)]
 
 
 def test_versions_of_an_edited_tweet_share_the_history_of_their_ids(day: Day) -> None:

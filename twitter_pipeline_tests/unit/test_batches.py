@@ -35,7 +35,7 @@ def sent(batch: Batch) -> Batch:
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("counted_at", [None, datetime(2026, 11, 1, 12, 30, tzinfo=UTC)])
 def test_accounts_arrive_as_they_were_sent(mode: FetchMode, counted_at: datetime | None) -> None:
-    request = FetchRequest("nasa", track_after=True, fetch_mode=mode)
+    request = FetchRequest("nasa", track_after=True, fetch_mode=mode, user_id=2**62 if mode.months else None)
     accounts = [
         Account(request=request, user_id=2**62, tweet_count=70_000, counted_at=counted_at, note="was nasa_old"),
         Account(request=request, user_id=7, tweet_count=None, counted_at=None, note=None),
