@@ -1,6 +1,6 @@
 """Names -> accounts: who holds a name now, and which accounts cannot be had."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +9,9 @@ from twitter_pipeline.chunks import chunks
 from twitter_pipeline.errors import ApiError, Availability
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.runs import end_account
 from twitter_pipeline.store.users import KnownUser, find_users, save_availability, save_users
-from twitter_pipeline.words import Source
+from twitter_pipeline.words import AccountOutcome, HoleCause, Source
 from twitter_pipeline.x_api.parsing import User, UsersAnswer
 from twitter_pipeline.x_api.problems import Problem, availability_of
 
@@ -38,6 +39,18 @@ class Account:
     tweet_count: int | None
     counted_at: datetime | None
     note: str | None = None
+
+    def was_read_on_day_of(self, now: datetime) -> bool:
+        """Whether the profile was read on this UTC day: X does not bill it again."""
+        return self.counted_at is not None and self.counted_at.astimezone(UTC).date() == now.astimezone(UTC).date()
+
+    def may_have_lost_name(self, now: datetime) -> bool:
+        """Whether the name was asked for, and not looked up on this UTC day: another account may hold it by now."""
+        return self.request.user_id is None and not self.was_read_on_day_of(now)
+
+    def is_contradicted_by(self, users: Iterable[User]) -> bool:
+        """Whether a user of an answer has the account's id or the name that was asked for, but not both."""
+        return any((user.id == self.user_id) != (user.username.lower() == self.request.username) for user in users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +100,28 @@ def age_that_serves(requests: Sequence[FetchRequest], *, profile_max_age: timede
     sources = {request.fetch_mode.source for request in requests if request.fetch_mode.months is not None}
     if not sources:
         return profile_max_age
-    since_midnight = now - now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return min(profile_max_age, timedelta(days=1) if sources == {Source.TIMELINE} else since_midnight)
+    return min(profile_max_age, timedelta(days=1) if sources == {Source.TIMELINE} else since_midnight(now))
+
+
+def since_midnight(now: datetime) -> timedelta:
+    """Return how old a profile of this UTC day may be: X bills none twice a day."""
+    return now - now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def record_absence(database: Database, fetch_run_id: int, absence: Absence) -> AccountOutcome:
+    """Write into a run why a requested account cannot be fetched."""
+    is_known = absence.availability is not None
+    outcome = AccountOutcome.UNAVAILABLE if is_known else AccountOutcome.FAILED
+    end_account(
+        database,
+        fetch_run_id,
+        absence.request.username,
+        outcome,
+        reason=absence.reason,
+        cause=HoleCause.PROTECTED if is_known else HoleCause.FAULT,
+        user_id=absence.user_id,
+    )
+    return outcome
 
 
 class Resolver:
@@ -252,4 +285,10 @@ def _absence(request: FetchRequest, problem: Problem | None, user_id: int | None
 def _changed_hands(user: User, earlier: KnownUser | None) -> str | None:
     if earlier is None or earlier.id == user.id:
         return None
-    return f"the name has changed hands: it belonged to the account with id {earlier.id} before"
+    seen_at = None if earlier.is_former_name else earlier.profile_read_at
+    since = "" if seen_at is None else f" since {seen_at.astimezone(UTC):%Y-%m-%d}"
+    tracked = ", which stays tracked" if earlier.is_tracked else ""
+    return (
+        f"the name has changed hands{since}: it belongs to the account with id {user.id} now; "
+        f"what was stored before is of id {earlier.id}{tracked}"
+    )

@@ -7,11 +7,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from twitter_pipeline.accounts import WORDS_BY_ID, Account
+from twitter_pipeline.accounts import WORDS_BY_ID, Absence, Account, Resolver, record_absence, since_midnight
 from twitter_pipeline.calls import Reply, XApi
 from twitter_pipeline.chunks import chunks
 from twitter_pipeline.coverage import BEYOND_ALL_IDS, LOWEST_ID, Coverage, IdRange, id_at, time_at
-from twitter_pipeline.errors import ApiError, Availability, BadRequest, BudgetReached, Interrupted, NoTokenAvailable
+from twitter_pipeline.errors import (
+    ApiError,
+    Availability,
+    BadRequest,
+    BudgetReached,
+    Interrupted,
+    NoTokenAvailable,
+    ResourceForbidden,
+    ResourceNotFound,
+)
 from twitter_pipeline.planning import CONFIRM_AFTER, AccountState, PageVerdict, TimelineRequest, Walk, floor_of_new
 from twitter_pipeline.request import FULL, FetchMode
 from twitter_pipeline.store.database import Database, DatabaseFault
@@ -36,6 +45,8 @@ NO_PROGRESS = "X's pages repeat without new tweets; run again to continue below 
 
 UNCONFIRMED = "an end, or an item that cannot be read, is not confirmed yet; the next run or poll requests it again"
 
+OTHER_HOLDER = "X names another account, or another name; run again to have the name looked up"
+
 DAY_IS_OVER = "the UTC day is over: X would bill its tweets again"
 
 
@@ -52,13 +63,18 @@ class FetchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What became of one account. `calls` and `waited_s` are those of a last call that gave no page."""
+    """What became of one account. `calls` and `waited_s` are those of a last call that gave no page.
+
+    One that `doubts_name` is no end before the name was looked up on the same UTC day: X refuses the timeline,
+    shows nothing on it although it counts tweets, or names another account or another name.
+    """
 
     outcome: AccountOutcome
     reason: str | None = None
     calls: int = 0
     waited_s: float = 0.0
     cause: HoleCause | None = None
+    doubts_name: bool = False
 
 
 class HistoryFetcher:
@@ -90,6 +106,7 @@ class HistoryFetcher:
         self._out_of_means: NoTokenAvailable | BudgetReached | None = None
         self._told_to_wait: set[int] = set()
         self._unconfirmed: dict[str, datetime] = {}
+        self._in_doubt: set[str] = set()
 
     def start(self, accounts: Sequence[Account]) -> None:
         """Begin to fetch accounts, in this order; those that were begun before are left alone."""
@@ -100,13 +117,14 @@ class HistoryFetcher:
     def fetch(self, accounts: Sequence[Account]) -> list[AccountOutcome]:
         """Fetch accounts and return what became of each, in order.
 
-        An account that fails is recorded and leaves the others alone. An end that nothing confirmed is requested once
-        more after all others, if that is late enough to settle it; else the next run or poll does. Raises Interrupted
-        when the run is to stop, NoTokenAvailable when no token can go on, and BudgetReached when a budget is used up.
+        An account that fails is recorded and leaves the others alone. A name that X's answers contradict is looked up
+        again, and the account that holds it is fetched. An end that nothing confirmed is requested once more after all
+        others, if that is late enough to settle it; else the next run or poll does. Raises Interrupted when the run is
+        to stop, NoTokenAvailable when no token can go on, and BudgetReached when a budget is used up.
         """
         self.start(accounts)
-        for account in accounts:
-            self._started[account.request.username].result()
+        self._wait_for(accounts)
+        accounts = self._confirm_names(accounts)
         if self._options.waits_to_confirm:
             self._wait_until_it_can_be_confirmed(accounts)
         for account in accounts:
@@ -124,6 +142,41 @@ class HistoryFetcher:
         """End all work and wait for it: no thread is left that could still send a call."""
         self._stop.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _wait_for(self, accounts: Sequence[Account]) -> None:
+        for account in accounts:
+            self._started[account.request.username].result()
+
+    def _confirm_names(self, accounts: Sequence[Account]) -> Sequence[Account]:
+        """Look up the names in doubt, and fetch the accounts that hold them now, which are returned in their place."""
+        requests = [each.request for each in accounts if each.request.username in self._in_doubt]
+        if not requests or self._out_of_means is not None or self._stop.is_set():
+            return accounts
+        now = self._clock()
+        resolver = Resolver(
+            self._api,
+            self._database,
+            fetch_run_id=self._fetch_run_id,
+            profile_max_age=since_midnight(now),
+            now=now,
+        )
+        try:
+            resolution = resolver.resolve(requests)
+        except (NoTokenAvailable, BudgetReached) as error:
+            self._out_of_means = error
+            return accounts
+        self._in_doubt.difference_update(each.username for each in requests)
+        for absence in resolution.absences:
+            self._started[absence.request.username] = self._threads.submit(self._record_absence, absence)
+        holders = {each.request.username: each for each in resolution.accounts}
+        for name, holder in holders.items():
+            self._started[name] = self._threads.submit(self._fetch_and_record, holder)
+        self._wait_for(accounts)
+        return [holders.get(each.request.username, each) for each in accounts]
+
+    def _record_absence(self, absence: Absence) -> AccountOutcome:
+        begin_account(self._database, self._fetch_run_id, absence.request, user_id=absence.user_id)
+        return record_absence(self._database, self._fetch_run_id, absence)
 
     def _wait_until_it_can_be_confirmed(self, accounts: Sequence[Account]) -> None:
         left_at = [at for each in accounts if (at := self._unconfirmed.get(each.request.username)) is not None]
@@ -160,7 +213,11 @@ class HistoryFetcher:
         )
         begin_account(self._database, self._fetch_run_id, account.request, user_id=account.user_id)
         ending = self._fetch_to_its_end(account, store, confirms=confirms)
-        if account.request.track_after and ending.outcome is not AccountOutcome.UNAVAILABLE:
+        if ending.doubts_name and account.may_have_lost_name(self._clock()):
+            logger.info("@%s is looked up again: %s", name, ending.reason, extra={"account": name})
+            self._in_doubt.add(name)
+            ending = replace(ending, outcome=AccountOutcome.PENDING, cause=None)
+        elif account.request.track_after and ending.outcome is not AccountOutcome.UNAVAILABLE:
             set_tracked(self._database, [account.user_id], tracked=True)
         end_account(
             self._database,
@@ -169,7 +226,7 @@ class HistoryFetcher:
             ending.outcome,
             reason=ending.reason,
             cause=ending.cause,
-            stored=store.count(),
+            stored=None if ending.outcome is AccountOutcome.PENDING else store.count(),
             calls=ending.calls,
             waited_s=ending.waited_s,
         )
@@ -182,7 +239,15 @@ class HistoryFetcher:
                 return self._sweep(account, store, day)
             return self._walk(account, store, confirms=confirms)
         except ApiError as error:
-            return Ending(AccountOutcome.FAILED, str(error), error.calls, error.waited_s, HoleCause.FAULT)
+            is_refused = isinstance(error, ResourceForbidden | ResourceNotFound)
+            return Ending(
+                AccountOutcome.FAILED,
+                str(error),
+                error.calls,
+                error.waited_s,
+                HoleCause.FAULT,
+                doubts_name=is_refused,
+            )
         except NoTokenAvailable as error:
             self._out_of_means = error
             reason = one_line(first_line(error))
@@ -216,6 +281,8 @@ class HistoryFetcher:
                 return ending
             saved = self._judge_and_save(account, walk, state, reply, store)
             state, held = saved.state, walk.rest
+            if account.is_contradicted_by(reply.value.users) and account.may_have_lost_name(self._clock()):
+                return Ending(AccountOutcome.PARTIAL, OTHER_HOLDER, cause=HoleCause.FAULT, doubts_name=True)
         if walk.can_be_confirmed:
             self._unconfirmed.setdefault(account.request.username, self._clock())
         return self._judge_end(account, walk, state)
@@ -364,7 +431,11 @@ class HistoryFetcher:
         )
         if problem is None or availability is None:
             return None
-        looked_up = self._api.fetch_users([account.user_id], fetch_run_id=self._fetch_run_id)
+        if account.may_have_lost_name(self._clock()):
+            reason = f"X's timeline says: {problem}"
+            return Ending(AccountOutcome.FAILED, reason, reply.calls, reply.waited_s, HoleCause.FAULT, doubts_name=True)
+        read_today = [account.user_id] if account.was_read_on_day_of(self._clock()) else []
+        looked_up = self._api.fetch_users([account.user_id], fetch_run_id=self._fetch_run_id, read_today=read_today)
         calls, waited_s = reply.calls + looked_up.calls, reply.waited_s + looked_up.waited_s
         save_users(self._database, looked_up.value.users, read_at=looked_up.answered_at)
         if availability not in _availabilities(looked_up.value, account.user_id):
@@ -379,13 +450,13 @@ class HistoryFetcher:
         although = "" if account.tweet_count is None else f" although it counts {account.tweet_count:,}"
         if walk.came_out_empty:
             reason = f"X answered twice with no tweets{although}; run again later"
-            return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT)
+            return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.FAULT, doubts_name=True)
         if walk.stuck:
             return Ending(AccountOutcome.PARTIAL, NO_PROGRESS, cause=HoleCause.FAULT)
         stored = state.count_from(LOWEST_ID)
         note = account.note
         if walk.stays_empty:
-            return Ending(AccountOutcome.DONE, _joined(note, f"X shows no tweets{although}"))
+            return Ending(AccountOutcome.DONE, _joined(note, f"X shows no tweets{although}"), doubts_name=True)
         if walk.lacks_much:
             reason = f"X's timeline ends after {stored:,} tweets{although}; the next run looks again"
             return Ending(AccountOutcome.PARTIAL, reason, cause=HoleCause.UNCONFIRMED)

@@ -14,7 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from twitter_pipeline.accounts import Absence, Account, Resolution, Resolver, age_that_serves
+from twitter_pipeline.accounts import Account, Resolution, Resolver, age_that_serves, record_absence
 from twitter_pipeline.backfill import BackfillFetcher
 from twitter_pipeline.calls import XApi
 from twitter_pipeline.confirmation import require_confirmation
@@ -33,7 +33,6 @@ from twitter_pipeline.store.estimates import save_expected
 from twitter_pipeline.store.runs import (
     AccountReport,
     RunReport,
-    end_account,
     end_quiet,
     load_accounts,
     load_run,
@@ -43,7 +42,7 @@ from twitter_pipeline.store.timelines import count_stored
 from twitter_pipeline.store.tokens import find_fit_tokens
 from twitter_pipeline.stream_rules import pack
 from twitter_pipeline.tokens import TokenPool, Waiting
-from twitter_pipeline.words import AccountOutcome, FetchKind, HoleCause, RunStatus
+from twitter_pipeline.words import FetchKind, HoleCause, RunStatus
 from twitter_pipeline.workers.fetcher import Fetcher, WorkerFetcher, divide_threads
 from twitter_pipeline.x_api.client import XApiClient
 
@@ -367,7 +366,7 @@ class FetchSession:
         )
         resolution = resolver.resolve(requests)
         for absence in resolution.absences:
-            self._record(absence)
+            record_absence(self._database, self._run.id, absence)
         return resolution
 
     def _note_what_is_expected(self, resolution: Resolution) -> Estimate | None:
@@ -381,18 +380,6 @@ class FetchSession:
             return None
         save_expected(self._database, self._run.id, estimate)
         return estimate
-
-    def _record(self, absence: Absence) -> None:
-        outcome = AccountOutcome.FAILED if absence.availability is None else AccountOutcome.UNAVAILABLE
-        end_account(
-            self._database,
-            self._run.id,
-            absence.request.username,
-            outcome,
-            reason=absence.reason,
-            cause=HoleCause.FAULT if absence.availability is None else HoleCause.PROTECTED,
-            user_id=absence.user_id,
-        )
 
     def _close_run(self) -> None:
         broken = self._broken or AS_ITS_ACCOUNTS

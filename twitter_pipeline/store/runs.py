@@ -293,8 +293,11 @@ def save_accounts(database: Database, run_id: int, requests: Sequence[FetchReque
     )
 
 
-def begin_account(database: Database, run_id: int, request: FetchRequest, *, user_id: int) -> None:
-    """Note that work on an account begins; the row is made where the run has none (a re-executed run)."""
+def begin_account(database: Database, run_id: int, request: FetchRequest, *, user_id: int | None) -> None:
+    """Note that work on an account begins; the row is made where the run has none (a re-executed run).
+
+    `user_id` None: whoever holds the name is not known, nor an account that was taken for its holder before.
+    """
     database.execute(
         BEGIN_ACCOUNT,
         {

@@ -66,7 +66,8 @@ INSERT INTO user_state (user_id) SELECT unnest(%(ids)s::bigint[]) ON CONFLICT DO
 # By the name held now; else by the last one to have held it, for the case that the account was renamed since.
 FIND = """
 SELECT asked.username, found.id, found.username, found.availability::text, found.availability_reason,
-       found.tweet_count, found.profile_read_at, found.is_former_name
+       found.tweet_count, found.profile_read_at, found.is_former_name,
+       coalesce((SELECT s.is_tracked FROM user_state s WHERE s.user_id = found.id), false)
 FROM unnest(%(usernames)s::text[]) AS asked (username)
 CROSS JOIN LATERAL (
     SELECT u.id, u.username, u.availability, u.availability_reason, u.tweet_count, u.profile_read_at,
@@ -134,14 +135,15 @@ class KnownUser:
     tweet_count: int | None
     profile_read_at: datetime | None
     is_former_name: bool = False
+    is_tracked: bool = False
 
 
 def find_users(database: Database, usernames: Iterable[str]) -> dict[str, KnownUser]:
     """Return the stored accounts of these names (lower case), by the name asked for."""
     rows = database.execute(FIND, {"usernames": list(usernames)})
     return {
-        asked: KnownUser(id_, username, Availability(availability), reason, tweets, read_at, former)
-        for asked, id_, username, availability, reason, tweets, read_at, former in rows
+        asked: KnownUser(id_, username, Availability(availability), reason, tweets, read_at, former, tracked)
+        for asked, id_, username, availability, reason, tweets, read_at, former, tracked in rows
     }
 
 

@@ -262,6 +262,24 @@ def test_a_tracked_account_is_polled_by_its_id_when_another_one_holds_its_name(m
     assert (report.billed_users, report.billed_posts) == (1, 0)
 
 
+def test_a_tracked_account_that_was_deleted_is_not_replaced_by_who_holds_its_name(make_workshop: MakeWorkshop) -> None:
+    workshop = make_workshop([silent("wanted", 5), silent("heir", 5)])
+    watch_from_now(workshop, "wanted")
+    tracked, world = workshop.user_id("wanted"), workshop.sandbox.world
+    world.set_availability("wanted", "missing")
+    world.rename("heir", "wanted")
+    workshop.database.execute("UPDATE users SET profile_read_at = profile_read_at - interval '1 day'")
+    report = poll(workshop, requested(tick(workshop)))
+
+    (polled,) = report.account_reports
+    assert (polled.user_id, polled.outcome, polled.reason) == (
+        tracked,
+        "unavailable",
+        "X does not know the account any more",
+    )
+    assert report.billed_users == 0
+
+
 def test_a_tracked_account_that_could_not_be_looked_up_is_tried_again_soon_but_not_at_once(
     make_workshop: MakeWorkshop,
 ) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from twitter_pipeline.accounts import Resolver
+from twitter_pipeline.accounts import Resolver, record_absence
 from twitter_pipeline.calls import XApi
 from twitter_pipeline.coverage import Coverage
 from twitter_pipeline.history import FetchOptions, HistoryFetcher
@@ -18,7 +18,7 @@ from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.windows import USER_TWEETS
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.runs import AccountReport, RunReport, end_account, load_run, save_accounts
+from twitter_pipeline.store.runs import AccountReport, RunReport, load_run, save_accounts
 from twitter_pipeline.store.timelines import TimelineStore
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.words import AccountOutcome, FetchKind
@@ -72,8 +72,7 @@ class Pipeline:
             resolver = Resolver(api, self.database, fetch_run_id=run_id, profile_max_age=profile_max_age, now=now)
             resolution = resolver.resolve(requests)
             for absence in resolution.absences:
-                outcome = AccountOutcome.UNAVAILABLE if absence.availability else AccountOutcome.FAILED
-                end_account(self.database, run_id, absence.request.username, outcome, reason=absence.reason)
+                record_absence(self.database, run_id, absence)
             fetcher = HistoryFetcher(
                 api,
                 self.database,

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -146,7 +146,10 @@ def test_a_recycled_name_belongs_to_its_new_holder_and_that_is_said(make_pipelin
 
     pipeline.assert_all_is_there("wanted", "moved")
     assert account(report).user_id == pipeline.user_id("wanted") != former
-    assert account(report).reason == f"the name has changed hands: it belonged to the account with id {former} before"
+    assert account(report).reason == (
+        f"the name has changed hands since {datetime.now(UTC):%Y-%m-%d}: it belongs to the account with id "
+        f"{pipeline.user_id('wanted')} now; what was stored before is of id {former}"
+    )
 
 
 def test_a_holder_of_a_recycled_name_that_is_suspended_leaves_the_former_one_as_it_is(

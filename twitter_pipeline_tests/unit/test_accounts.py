@@ -1,13 +1,15 @@
-"""How old a profile may be to serve a request."""
+"""How old a profile may be to serve a request, and what contradicts a name."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
+import orjson
 import pytest
 
-from twitter_pipeline.accounts import age_that_serves
+from twitter_pipeline.accounts import Account, age_that_serves
 from twitter_pipeline.months import Months
 from twitter_pipeline.request import FULL, NEW, FetchMode, FetchRequest
 from twitter_pipeline.words import Source
+from twitter_pipeline.x_api.parsing import read_users
 
 MONTHS = Months(date(2024, 1, 1), date(2024, 3, 1))
 WEEK = timedelta(days=7)
@@ -45,3 +47,42 @@ def test_the_day_is_that_of_utc_wherever_the_clock_stands() -> None:
     in_tokyo = NOW.astimezone(timezone(timedelta(hours=9)))
 
     assert age_that_serves(requests, profile_max_age=WEEK, now=in_tokyo) == SINCE_MIDNIGHT
+
+
+@pytest.mark.parametrize(
+    ("user_id", "counted_at", "may"),
+    [
+        (None, NOW - timedelta(hours=9), False),
+        (None, NOW - timedelta(hours=10), True),
+        (None, (NOW - timedelta(hours=9)).astimezone(timezone(timedelta(hours=-7))), False),
+        (None, None, True),
+        (7, NOW - WEEK, False),
+    ],
+    ids=["same day", "day before", "same day elsewhere", "never read", "asked for by id"],
+)
+def test_a_name_may_be_lost_since_an_earlier_utc_day(
+    user_id: int | None, counted_at: datetime | None, may: bool
+) -> None:
+    account = Account(FetchRequest("nasa", user_id=user_id), 7, 5, counted_at)
+
+    assert account.may_have_lost_name(NOW) is may
+
+
+@pytest.mark.parametrize(
+    ("users", "is_contradicted"),
+    [
+        ([], False),
+        ([(7, "NASA")], False),
+        ([(8, "esa")], False),
+        ([(7, "nasa_now")], True),
+        ([(8, "Nasa")], True),
+        ([(7, "nasa"), (8, "esa"), (9, "nasa")], True),
+    ],
+    ids=["nobody", "itself", "another", "renamed", "another holder", "two holders"],
+)
+def test_an_account_is_contradicted_by_a_user_with_its_id_or_its_name_alone(
+    users: list[tuple[int, str]], is_contradicted: bool
+) -> None:
+    shown = read_users(orjson.dumps({"data": [{"id": str(each), "username": name} for each, name in users]})).users
+
+    assert Account(FetchRequest("nasa"), 7, 5, NOW).is_contradicted_by(shown) is is_contradicted
