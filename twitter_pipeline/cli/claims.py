@@ -10,7 +10,7 @@ from twitter_pipeline.chunks import chunks
 from twitter_pipeline.cli.commands import Command, Failure, environment_settings, json_option
 from twitter_pipeline.cli.places import tables
 from twitter_pipeline.cli.terminal import Terminal, cell, table
-from twitter_pipeline.cli.usernames import read_names
+from twitter_pipeline.cli.usernames import find_named, read_names
 from twitter_pipeline.cli.words import dollars, number
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.store.claims import (
@@ -21,7 +21,6 @@ from twitter_pipeline.store.claims import (
     open_claims,
 )
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.store.users import find_users
 from twitter_pipeline.texts import counted
 
 LINES_SHOWN = 50
@@ -49,7 +48,7 @@ def claims(terminal: Terminal, *, names: tuple[str, ...], opens: bool, as_json: 
     settings = environment_settings()
     wanted = read_names(names)
     with tables(settings, terminal) as opened:
-        user_ids = find_unchecked(opened.database, _ids_of(opened.database, wanted) if wanted else None)
+        user_ids = find_unchecked(opened.database, _ids_of(terminal, opened.database, wanted) if wanted else None)
         found = _find(opened.database, user_ids, opens=opens)
     if as_json:
         terminal.write_json({"accounts": len(user_ids), "opened": opens, "claims": [_values(each) for each in found]})
@@ -57,8 +56,8 @@ def claims(terminal: Terminal, *, names: tuple[str, ...], opens: bool, as_json: 
     _write(terminal, found, accounts=len(user_ids), opens=opens, prices=settings.prices)
 
 
-def _ids_of(database: Database, names: Sequence[str]) -> list[int]:
-    known = find_users(database, names)
+def _ids_of(terminal: Terminal, database: Database, names: Sequence[str]) -> list[int]:
+    known = find_named(terminal, database, names)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise Failure(f"Nothing is stored of {', '.join(f'@{name}' for name in unknown)}.")

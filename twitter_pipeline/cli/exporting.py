@@ -13,14 +13,13 @@ from twitter_pipeline.cli.commands import Command, environment_settings, json_op
 from twitter_pipeline.cli.display import Display, Meter
 from twitter_pipeline.cli.places import tables
 from twitter_pipeline.cli.terminal import Terminal, shortened
-from twitter_pipeline.cli.usernames import read_names
+from twitter_pipeline.cli.usernames import find_named, read_names
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.exporting.destination import check_target, new_file, told_when_unwritable
 from twitter_pipeline.exporting.export import ExportFormat, export_tweets
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.exports import Selection, snapshot
 from twitter_pipeline.store.tokens import is_made_up
-from twitter_pipeline.store.users import find_users
 from twitter_pipeline.texts import counted
 from twitter_pipeline.x_api.json_values import as_instant
 
@@ -86,7 +85,8 @@ def export(
     target = None if output == STDOUT else check_target(Path(output), force=force)
     with tables(environment_settings(), terminal) as opened:
         database = opened.database
-        selection = Selection(_ids_of(database, usernames) if usernames else None, *span, without_deleted)
+        user_ids = _ids_of(terminal, database, usernames) if usernames else None
+        selection = Selection(user_ids, *span, without_deleted)
         with (
             _file(target, compressed=output.lower().endswith(".gz")) as file,
             snapshot(database, sandbox=is_made_up(database)) as stored,
@@ -137,9 +137,9 @@ def _require_stdout_free(*, as_json: bool) -> None:
         raise ConfigurationError("Tweets are not written to a terminal as they are. Name a file, or pipe them on.")
 
 
-def _ids_of(database: Database, usernames: Sequence[str]) -> list[int]:
+def _ids_of(terminal: Terminal, database: Database, usernames: Sequence[str]) -> list[int]:
     """Return the accounts' ids; raise ConfigurationError with all names of which nothing is stored."""
-    known = find_users(database, usernames)
+    known = find_named(terminal, database, usernames)
     unknown = [f"@{name}" for name in usernames if name not in known]
     if unknown:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ from twitter_pipeline.cli.commands import Command, Failure, environment_settings
 from twitter_pipeline.cli.places import tables
 from twitter_pipeline.cli.tables import Facts, FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
-from twitter_pipeline.cli.usernames import read_names
+from twitter_pipeline.cli.usernames import find_named, read_names
 from twitter_pipeline.cli.words import NOTHING, ago, ahead, day, instant, number, percent, seconds
 from twitter_pipeline.delays import NO_DELAYS, Delays, describe_delays
 from twitter_pipeline.errors import Availability
@@ -23,7 +23,6 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.delays import load_delays, load_delays_by_account
 from twitter_pipeline.store.ledger import load_ledgers
 from twitter_pipeline.store.status import LastOutcome, load_last_outcome
-from twitter_pipeline.store.users import find_users
 from twitter_pipeline.texts import counted
 
 BEGINNING = "the beginning"
@@ -64,7 +63,8 @@ def status(terminal: Terminal, *, name: str | None, as_json: bool) -> None:
     settings = environment_settings()
     with tables(settings, terminal) as opened:
         if as_json:
-            terminal.write_json(_all_values(opened.database, settings, None if name is None else read_names([name])[0]))
+            username = None if name is None else read_names([name])[0]
+            terminal.write_json(_all_values(terminal, opened.database, settings, username))
         elif name is None:
             _show_all(terminal, opened.database, settings)
         else:
@@ -136,7 +136,7 @@ def _show_all(terminal: Terminal, database: Database, settings: Settings) -> Non
 
 def _show_one(terminal: Terminal, database: Database, settings: Settings, username: str) -> None:
     last = load_last_outcome(database, username)
-    ledger = load_ledgers(database, user_ids=[_known_id(database, username, last)])[0]
+    ledger = load_ledgers(database, user_ids=[_known_id(terminal, database, username, last)])[0]
     promise, user_id = settings.watch_promise, ledger.account.user_id
     delays = load_delays_by_account(database, promise=promise, user_ids=[user_id]).get(user_id, NO_DELAYS)
     facts = _facts(ledger, last, describe_delays(delays, promise), now=datetime.now(UTC))
@@ -146,8 +146,8 @@ def _show_one(terminal: Terminal, database: Database, settings: Settings, userna
         terminal.write(_how_to_fill(ledger.holes))
 
 
-def _known_id(database: Database, username: str, last: LastOutcome | None) -> int:
-    found = find_users(database, [username]).get(username)
+def _known_id(terminal: Terminal, database: Database, username: str, last: LastOutcome | None) -> int:
+    found = find_named(terminal, database, [username]).get(username)
     if found is not None:
         return found.id
     if last is None:
@@ -230,9 +230,9 @@ def _how_to_fill(holes: Sequence[Hole]) -> str:
     return "\n".join(["To fill:", *(f"  {command}" for command in commands)])
 
 
-def _all_values(database: Database, settings: Settings, username: str | None) -> dict[str, Any]:
+def _all_values(terminal: Terminal, database: Database, settings: Settings, username: str | None) -> dict[str, Any]:
     last = None if username is None else load_last_outcome(database, username)
-    user_ids = None if username is None else [_known_id(database, username, last)]
+    user_ids = None if username is None else [_known_id(terminal, database, username, last)]
     ledgers = load_ledgers(database, user_ids=user_ids)
     delays = load_delays_by_account(database, promise=settings.watch_promise, user_ids=user_ids)
     accounts = [_values(each, delays.get(each.account.user_id, NO_DELAYS)) for each in ledgers]

@@ -14,7 +14,7 @@ from twitter_pipeline.cli.commands import Command, environment_settings, json_op
 from twitter_pipeline.cli.places import Workplace, tables, workplace
 from twitter_pipeline.cli.status import called
 from twitter_pipeline.cli.terminal import Terminal, cell, table
-from twitter_pipeline.cli.usernames import read_names
+from twitter_pipeline.cli.usernames import find_named, read_names
 from twitter_pipeline.cli.words import NOTHING, ago, ahead, instant, number, seconds
 from twitter_pipeline.delays import NO_DELAYS, Delays, describe_delays
 from twitter_pipeline.errors import Availability
@@ -168,7 +168,7 @@ def untrack(terminal: Terminal, *, names: Sequence[str], as_json: bool) -> None:
     """
     wanted = read_names(names)
     with tables(environment_settings(), terminal) as opened:
-        known = {name: user.id for name, user in find_users(opened.database, wanted).items()}
+        known = {name: user.id for name, user in find_named(terminal, opened.database, wanted).items()}
         changed = set_tracked(opened.database, known.values(), tracked=False)
     if as_json:
         terminal.write_json(_changes(wanted, known, changed, tracked=()))

@@ -1,6 +1,6 @@
 """Statements on `users`, `user_names` and `user_state`: who holds which name, and who is tracked."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -82,6 +82,15 @@ CROSS JOIN LATERAL (
 ) AS found
 """
 
+FIND_OTHERS = """
+SELECT asked.username, u.id, u.username, max(n.seen_until)
+FROM unnest(%(usernames)s::text[], %(user_ids)s::bigint[]) AS asked (username, user_id)
+JOIN user_names n ON lower(n.username) = asked.username AND n.user_id <> asked.user_id
+JOIN users u ON u.id = n.user_id
+GROUP BY asked.username, u.id
+ORDER BY asked.username, 4
+"""
+
 SET_AVAILABILITY = """
 UPDATE users
 SET availability = %(availability)s::availability, availability_reason = %(reason)s,
@@ -145,6 +154,23 @@ def find_users(database: Database, usernames: Iterable[str]) -> dict[str, KnownU
         asked: KnownUser(id_, username, Availability(availability), reason, tweets, read_at, former, tracked)
         for asked, id_, username, availability, reason, tweets, read_at, former, tracked in rows
     }
+
+
+@dataclass(frozen=True, slots=True)
+class FormerHolder:
+    """An account that had a name, until when, and what it is called now, as far as that is known."""
+
+    name: str
+    user_id: int
+    username: str | None
+    seen_until: datetime
+
+
+def find_other_holders(database: Database, known: Mapping[str, KnownUser]) -> list[FormerHolder]:
+    """Return the accounts that had these names (lower case) besides those that were found by them."""
+    user_ids = [user.id for user in known.values()]
+    rows = database.execute(FIND_OTHERS, {"usernames": list(known), "user_ids": user_ids})
+    return [FormerHolder(*row) for row in rows]
 
 
 def save_users(database: Database, users: Sequence[User], *, read_at: datetime) -> None:

@@ -1,12 +1,16 @@
 """Accounts and their names: who holds which now, and who held it before."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
+from rich.console import Console
 
+from twitter_pipeline.cli.terminal import Terminal
+from twitter_pipeline.cli.usernames import find_named
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.users import KnownUser, find_users, save_availability, save_users, set_tracked
@@ -103,6 +107,21 @@ def test_a_name_written_in_another_case_is_the_same_name(database: Database) -> 
 
     assert holders(database) == [(1, "Nasa")]
     assert find_users(database, ["nasa"])["nasa"].is_former_name is False
+
+
+def test_who_is_meant_by_a_name_that_several_had_is_said(database: Database) -> None:
+    save_users(database, [user(1, "Wanted"), user(4, "other")], read_at=FIRST)
+    save_users(database, [user(2, "wanted")], read_at=THEN)
+    save_users(database, [user(1, "moved"), user(3, "wanted"), user(4, "renamed")], read_at=LATER)
+    terminal = Terminal(Console(file=io.StringIO()), Console(file=(err := io.StringIO()), width=1000))
+    found = find_named(terminal, database, ["wanted", "renamed", "other"])
+
+    assert {name: known.id for name, known in found.items()} == {"wanted": 3, "renamed": 4, "other": 4}
+    assert err.getvalue().splitlines() == [
+        "@other is a former name: @renamed (id 4) is meant",
+        "@wanted is id 3; @moved (id 1) had this name until 2026-11-04 and is left out",
+        "@wanted is id 3; id 2 had this name until 2026-11-10 and is left out",
+    ]
 
 
 def test_of_several_former_holders_the_last_is_found(database: Database) -> None:
