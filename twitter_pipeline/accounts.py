@@ -132,14 +132,23 @@ class Resolver:
     """
 
     def __init__(
-        self, api: XApi, database: Database, *, fetch_run_id: int | None, profile_max_age: timedelta, now: datetime
+        self,
+        api: XApi,
+        database: Database,
+        *,
+        fetch_run_id: int | None,
+        profile_max_age: timedelta,
+        now: datetime,
+        allow: Callable[[int], None] | None = None,
     ) -> None:
+        """Make one; `allow` gets the number of profiles that may be billed before any call, and may raise."""
         self._api = api
         self._database = database
         self._fetch_run_id = fetch_run_id
         self._fresh_since = now - profile_max_age
         self._now = now
         self._read_today: frozenset[int] = frozenset()
+        self._allow = allow
 
     def resolve(self, requests: Sequence[FetchRequest]) -> Resolution:
         """Resolve all names, 100 a call. A look-up that fails fails its names only; NoTokenAvailable is raised."""
@@ -157,6 +166,10 @@ class Resolver:
             else:
                 unknown.append(request)
         resolution.looked_up = len(unknown) + len(by_id)
+        if self._allow is not None:
+            wanted = [*unknown, *(each.request for each in by_id)]
+            read = (known[each.username].id in self._read_today for each in wanted if each.username in known)
+            self._allow(len(wanted) - sum(read))
         for chunk in chunks(unknown, NAMES_PER_CALL):
             by_id.extend(self._look_up_names(chunk, known, resolution))
         for chunk in chunks(by_id, NAMES_PER_CALL):

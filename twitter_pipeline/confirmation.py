@@ -28,6 +28,22 @@ def what_it_costs(estimate: Estimate) -> str:
     )
 
 
+LOOK_UPS = "Looking up "
+
+
+def require_confirmed_look_ups(profiles: int, settings: Settings) -> None:
+    """Raise NotConfirmed when looking up so many profiles costs more than may be spent unasked."""
+    cost = profiles * settings.prices.user_usd
+    if settings.budgets or settings.uses_sandbox or cost <= settings.confirm_usd:
+        return
+    raise NotConfirmed(
+        f"{LOOK_UPS}{counted(profiles, 'account')} would cost up to {dollars(cost)}. That is more than "
+        f"{dollars(settings.confirm_usd)} (TWITTER_CONFIRM_USD), so nothing was requested from X. What their tweets "
+        "cost is known once they are looked up. To go on with both, put `confirm: true` into the run's config, or "
+        "--yes on the command line; or set a budget, such as TWITTER_BUDGET_RUN_USD."
+    )
+
+
 def require_confirmation(estimate: Estimate, settings: Settings) -> None:
     """Raise NotConfirmed when a request wants confirmation."""
     if wants_confirmation(estimate, settings):

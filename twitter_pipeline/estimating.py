@@ -3,7 +3,7 @@
 Nothing is written but what the look-ups tell; a run that was not made leaves no row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import Event
@@ -44,10 +44,16 @@ REFUSED_WITHIN_S = 86_400.0
 """A token to which X has refused the archive search on its last try, so recently, is not reckoned with there."""
 
 
-def estimate_request(settings: Settings, database: Database, requests: Sequence[FetchRequest]) -> Estimate:
+def estimate_request(
+    settings: Settings,
+    database: Database,
+    requests: Sequence[FetchRequest],
+    *,
+    allow: Callable[[int], None] | None = None,
+) -> Estimate:
     """Estimate a request that is not under way: look up the names that are not known or no longer fresh, and no more.
 
-    Raises NoTokenAvailable when names are to be looked up and no token can.
+    `allow` is as for Resolver. Raises NoTokenAvailable when names are to be looked up and no token can.
     """
     with XApiClient(settings.api_url) as client:
         stop = Event()
@@ -67,6 +73,7 @@ def estimate_request(settings: Settings, database: Database, requests: Sequence[
             fetch_run_id=None,
             profile_max_age=age_that_serves(requests, profile_max_age=settings.profile_max_age, now=now),
             now=now,
+            allow=allow,
         )
         resolution = resolver.resolve(requests)
         look_ups = resolver.calls_for(requests)

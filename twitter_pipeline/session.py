@@ -17,7 +17,7 @@ from typing import Self
 from twitter_pipeline.accounts import Account, Resolution, Resolver, age_that_serves, record_absence
 from twitter_pipeline.backfill import BackfillFetcher
 from twitter_pipeline.calls import XApi
-from twitter_pipeline.confirmation import require_confirmation
+from twitter_pipeline.confirmation import require_confirmation, require_confirmed_look_ups
 from twitter_pipeline.detection import Detector
 from twitter_pipeline.errors import BudgetReached, Interrupted, NotConfirmed, NoTokenAvailable, PipelineError
 from twitter_pipeline.estimate import Estimate
@@ -117,7 +117,7 @@ class FetchSession:
         self._database = database
         self._requests = requests
         self._kind = kind
-        self._confirmed = confirmed
+        self._asks = kind in ESTIMATED and not confirmed
         self._leads = leads
         self._stop = threading.Event()
         self._handed_over = False
@@ -194,7 +194,7 @@ class FetchSession:
             reopen_unreadable(self._database)
             resolution = self._resolve(self._requests)
             estimate = self._note_what_is_expected(resolution)
-            if estimate is not None and not self._confirmed:
+            if estimate is not None and self._asks:
                 require_confirmation(estimate, self._settings)
             accounts = self._with_news(resolution.accounts)
             pages = self._expected_pages(accounts)
@@ -363,6 +363,7 @@ class FetchSession:
             fetch_run_id=self._run.id,
             profile_max_age=age_that_serves(requests, profile_max_age=self._settings.profile_max_age, now=now),
             now=now,
+            allow=partial(require_confirmed_look_ups, settings=self._settings) if self._asks else None,
         )
         resolution = resolver.resolve(requests)
         for absence in resolution.absences:

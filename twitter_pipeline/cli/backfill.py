@@ -70,7 +70,7 @@ def backfill(
             mode = FetchMode(months=months, source=Source(source))
             names = asked or [name.lower() for name in load_tracked_names(work.database)]
             requests = [FetchRequest(name, fetch_mode=mode) for name in names]
-            return dry_run(terminal, work, requests, as_json=as_json)
+            return dry_run(terminal, work, requests, yes=yes, as_json=as_json)
         ending = run_months(terminal, work, asked, months, Source(source), show_progress=not quiet, confirm=yes)
     return show_ending(terminal, ending, made_up=work.made_up, as_json=as_json, quiet=quiet)
 

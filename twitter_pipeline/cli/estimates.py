@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from twitter_pipeline.cli.commands import environment_settings
+from twitter_pipeline.cli.looking_up import ask
 from twitter_pipeline.cli.places import Workplace
 from twitter_pipeline.cli.results import ACCOUNTS_SHOWN
 from twitter_pipeline.cli.tables import FittedTable
@@ -21,11 +23,15 @@ DRY_RUN_HELP = (
 )
 
 
-def dry_run(terminal: Terminal, work: Workplace, requests: Sequence[FetchRequest], *, as_json: bool) -> int:
-    """Write a request's estimate to stdout, and to stderr which accounts it lacks; return the exit code."""
+def dry_run(terminal: Terminal, work: Workplace, requests: Sequence[FetchRequest], *, yes: bool, as_json: bool) -> int:
+    """Write a request's estimate to stdout, and to stderr which accounts it lacks; return the exit code.
+
+    Without `yes` a person is asked before names are looked up for much.
+    """
     place = work.place
     settings = replace(environment_settings(), api_url=place.api_url, bearer_tokens=place.bearer_tokens)
-    estimate = estimate_request(settings, work.database, requests)
+    allow = None if yes else partial(ask, terminal, settings, work)
+    estimate = estimate_request(settings, work.database, requests, allow=allow)
     if as_json:
         terminal.write_json(as_values(estimate, made_up=work.made_up))
     else:

@@ -63,7 +63,7 @@ def fetch(
     requests = read_sources(terminal, sources, mode=mode, track=track)
     with workplace(environment_settings(), terminal) as work:
         if is_dry_run:
-            return dry_run(terminal, work, requests, as_json=as_json)
+            return dry_run(terminal, work, requests, yes=yes, as_json=as_json)
         ending = run_request(terminal, work, requests, show_progress=not quiet, confirm=yes)
     return show_ending(terminal, ending, made_up=work.made_up, as_json=as_json, quiet=quiet)
 

@@ -4,14 +4,17 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from twitter_pipeline.cli.commands import environment_settings
+from twitter_pipeline.cli.looking_up import is_somebody_there, look_up
 from twitter_pipeline.cli.places import Workplace
 from twitter_pipeline.cli.progress import Progress
 from twitter_pipeline.cli.terminal import Terminal
+from twitter_pipeline.confirmation import LOOK_UPS
 from twitter_pipeline.months import Months
 from twitter_pipeline.request import FetchMode, FetchRequest
 from twitter_pipeline.store.months import load_tracked_names
@@ -20,6 +23,10 @@ from twitter_pipeline.words import Source
 
 if TYPE_CHECKING:
     from twitter_pipeline.orchestration.launch import FetchResult
+
+
+class _RunConfirmed(Protocol):
+    def __call__(self, on_start: Callable[[str], None], *, confirm: bool) -> "FetchResult": ...
 
 
 YES_HELP = "Fetch it though it may cost much (see TWITTER_CONFIRM_USD), without being asked."
@@ -47,7 +54,7 @@ def run_request(
     Without `confirm` a person at the terminal is asked when it would cost much.
     """
 
-    def run(on_start: Callable[[str], None], confirm: bool) -> "FetchResult":
+    def run(on_start: Callable[[str], None], *, confirm: bool) -> "FetchResult":
         # Dagster takes a second to import, which only a run has to spend.
         from twitter_pipeline.orchestration.launch import run_fetch_job
 
@@ -68,7 +75,7 @@ def run_months(
 ) -> Ending:
     """Run a backfill of months, of all tracked accounts without a name, in the same way."""
 
-    def run(on_start: Callable[[str], None], confirm: bool) -> "FetchResult":
+    def run(on_start: Callable[[str], None], *, confirm: bool) -> "FetchResult":
         from twitter_pipeline.orchestration.launch import run_backfill
 
         return run_backfill(names, months, source, work.place, on_start=on_start, confirm=confirm)
@@ -83,23 +90,27 @@ def _run_confirmed(
     terminal: Terminal,
     work: Workplace,
     requests: Sequence[FetchRequest],
-    run: Callable[[Callable[[str], None], bool], "FetchResult"],
+    run: "_RunConfirmed",
     *,
     show_progress: bool,
     confirm: bool,
 ) -> Ending:
-    """Run, and run again when it would cost much and the person at the terminal says yes."""
-    ending = _run(terminal, work, requests, lambda on_start: run(on_start, confirm), show_progress=show_progress)
-    if not ending.wants_confirmation or not _is_somebody_there():
-        return ending
-    terminal.say(ending.error or "")
-    if not click.confirm("Fetch it?", default=False, err=True):
-        return ending
-    return _run(terminal, work, requests, lambda on_start: run(on_start, True), show_progress=show_progress)
+    """Run, and run again when it would cost much and the person at the terminal says yes.
 
-
-def _is_somebody_there() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    Who says yes to the look-ups alone is asked again when it is known what the tweets cost.
+    """
+    while True:
+        ending = _run(terminal, work, requests, partial(run, confirm=confirm), show_progress=show_progress)
+        if not ending.wants_confirmation or not is_somebody_there():
+            return ending
+        terminal.say(ending.error or "")
+        is_of_look_ups = (ending.error or "").startswith(LOOK_UPS)
+        if not click.confirm("Look them up?" if is_of_look_ups else "Fetch it?", default=False, err=True):
+            return ending
+        if is_of_look_ups:
+            look_up(terminal, environment_settings(), work, requests, yes=True)
+        else:
+            confirm = True
 
 
 def _run(

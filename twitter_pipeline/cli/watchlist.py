@@ -2,16 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from threading import Event
 from typing import Any
 
 import click
 
 from twitter_pipeline.account_status import AccountStatus
-from twitter_pipeline.accounts import Resolution, Resolver
-from twitter_pipeline.calls import XApi
 from twitter_pipeline.cli.commands import Command, environment_settings, json_option
-from twitter_pipeline.cli.places import Workplace, tables, workplace
+from twitter_pipeline.cli.looking_up import look_up
+from twitter_pipeline.cli.places import tables, workplace
 from twitter_pipeline.cli.status import called
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.usernames import find_named, read_names
@@ -19,13 +17,10 @@ from twitter_pipeline.cli.words import NOTHING, ago, ahead, instant, number, sec
 from twitter_pipeline.delays import NO_DELAYS, Delays, describe_delays
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.request import FetchRequest
-from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.delays import load_delays, load_delays_by_account
 from twitter_pipeline.store.status import load_account_statuses
 from twitter_pipeline.store.users import KnownUser, find_users, set_tracked
 from twitter_pipeline.texts import counted
-from twitter_pipeline.tokens import TokenPool
-from twitter_pipeline.x_api.client import XApiClient
 
 _LESS_NEEDED = ("tracked since (UTC)", "availability", "a day", "next poll", "tweets", "delay")
 
@@ -93,10 +88,12 @@ def _as_values(account: AccountStatus, delays: Delays) -> dict[str, Any]:
 
 @click.command(cls=Command, short_help="Put accounts on the watch list.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--yes", "-y", is_flag=True, help="Look them up though it may cost much, without being asked.")
 @json_option
 @click.pass_obj
-def track(terminal: Terminal, *, names: Sequence[str], as_json: bool) -> int:
-    """Put accounts on the watch list. Names that are not known yet are looked up, which X charges for.
+def track(terminal: Terminal, *, names: Sequence[str], yes: bool, as_json: bool) -> int:
+    """Put accounts on the watch list. Names that are not known yet are looked up, which X charges for; if that would
+    cost much (TWITTER_CONFIRM_USD), you are asked first.
 
     \b
     Examples:
@@ -111,7 +108,8 @@ def track(terminal: Terminal, *, names: Sequence[str], as_json: bool) -> int:
         troubles: list[str] = []
         if unknown:
             with workplace(settings, terminal) as work:
-                resolution = look_up(settings, work, unknown)
+                requests = [FetchRequest(name, track_after=True) for name in unknown]
+                resolution = look_up(terminal, settings, work, requests, yes=yes)
             known |= {account.request.username: account.user_id for account in resolution.accounts}
             notes = {each.request.username: each.note for each in resolution.accounts if each.note}
             for name, note in notes.items():
@@ -126,29 +124,6 @@ def track(terminal: Terminal, *, names: Sequence[str], as_json: bool) -> int:
         for name, user_id in known.items():
             terminal.write(f"@{name} is tracked now" if user_id in changed else f"@{name} was tracked already")
     return 1 if troubles else 0
-
-
-def look_up(settings: Settings, work: Workplace, usernames: Sequence[str]) -> Resolution:
-    """Ask X who holds these names, and store the profiles."""
-    place, stop = work.place, Event()
-    with XApiClient(place.api_url) as client:
-        pool = TokenPool(
-            work.database,
-            place.bearer_tokens,
-            lease_s=client.longest_call_s,
-            stop=stop,
-            budgets=settings.budgets,
-            prices=settings.prices,
-            retests=True,
-        )
-        resolver = Resolver(
-            XApi(client, pool, work.database, stop=stop),
-            work.database,
-            fetch_run_id=None,
-            profile_max_age=settings.profile_max_age,
-            now=datetime.now(UTC),
-        )
-        return resolver.resolve([FetchRequest(name, track_after=True) for name in usernames])
 
 
 def _may_be_tracked(user: KnownUser) -> bool:

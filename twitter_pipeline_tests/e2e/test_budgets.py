@@ -20,6 +20,7 @@ from twitter_pipeline.months import Months
 from twitter_pipeline.orchestration.launch import FetchResult, run_backfill
 from twitter_pipeline.orchestration.requests import run_config_for
 from twitter_pipeline.request import read_request
+from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.ledger import load_ledgers
 from twitter_pipeline.store.runs import RunReport, close_vanished_runs
 from twitter_pipeline.words import HoleCause, Source
@@ -286,13 +287,13 @@ def command(variables: dict[str, str], *words: str) -> tuple[int, str, str]:
 
 
 def at_a_terminal(variables: dict[str, str], answer: str, *words: str) -> tuple[int, str]:
-    """Run a command at a terminal, answer its question, and return its exit code and all that was shown."""
+    """Run a command at a terminal, answer its questions, and return its exit code and all that was shown."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *words], env=variables, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    shown, answered, deadline = b"", False, time.monotonic() + 60
+    shown, answered, deadline = b"", 0, time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             piece = os.read(ours, 4096)
@@ -301,9 +302,9 @@ def at_a_terminal(variables: dict[str, str], answer: str, *words: str) -> tuple[
         shown += piece
         if not piece:
             break
-        if not answered and b"[y/N]" in shown:
+        if shown.count(b"[y/N]") > answered:
             os.write(ours, answer.encode() + b"\n")
-            answered = True
+            answered += 1
     os.close(ours)
     return process.wait(10), shown.decode(errors="replace")
 
@@ -340,6 +341,29 @@ def test_a_dear_request_is_refused_where_nobody_can_be_asked_and_else_a_person_h
     assert "Budget of the day: $1.51 of $2.00 until 00:00 UTC" in shown
     assert "Budget of the month: 300 of 1,000 posts until " in shown
     assert f"$1.51 since {datetime.now(UTC) - timedelta(days=29):%Y-%m-%d}: 300 posts, 1 profile" in shown
+
+
+@pytest.mark.parametrize("words", [("track",), ("fetch",), ("fetch", "--dry-run")], ids=" ".join)
+def test_names_are_not_looked_up_for_much_before_somebody_has_agreed(
+    variables: dict[str, str], database: Database, words: tuple[str, ...]
+) -> None:
+    dear = {**variables, "TWITTER_CONFIRM_USD": "0.02"}
+    names = ["@alpha", "@beta", "@gamma"]
+
+    code, _, err = command(dear, *words, *names)
+    assert code == 2
+    assert "Looking up 3 accounts would cost up to $0.03" in " ".join(err.split())
+    assert database.execute("SELECT count(*) FROM api_calls") == [(0,)]
+
+    code, shown = at_a_terminal(dear, "n", *words, *names)
+    assert (code, "Look them up? [y/N]" in shown) == (2, True)
+    assert database.execute("SELECT count(*) FROM api_calls") == [(0,)]
+
+    code, shown = at_a_terminal(dear, "y", *words, *names)
+    assert (code, shown.count("Look them up? [y/N]")) == (0, 1)
+    assert database.execute("SELECT sum(billed_users) FROM api_calls") == [(3,)]
+    if words == ("fetch",):
+        assert shown.count("Fetch it? [y/N]") == 1
 
 
 def test_whoever_says_yes_beforehand_is_not_asked(make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch) -> None:
