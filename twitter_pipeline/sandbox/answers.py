@@ -185,7 +185,7 @@ class Answers:
         if single and "data" in members:
             members["data"] = members["data"][1:-1]
         if errors:
-            members["errors"] = orjson.dumps(errors)
+            members["errors"] = renderer.errors(errors)
         return Answer(200, body_of(members), user_ids=tuple(account.user_id for account in accounts))
 
     def _expanded_tweets(self, accounts: Sequence[Account], selection: Selection) -> list[Tweet]:
@@ -202,11 +202,11 @@ class Answers:
         user_id = call.parameters["id"]
         account = self._world.account_with(int(user_id))
         if account is None:
-            return _only_errors(problems.missing("user", "id", user_id))
+            return self._only_errors(call, problems.missing("user", "id", user_id))
         if account.availability == "suspended":
-            return _only_errors(problems.suspended("id", user_id))
+            return self._only_errors(call, problems.suspended("id", user_id))
         if account.availability == "protected":
-            return _only_errors(problems.not_authorized("user", "id", user_id))
+            return self._only_errors(call, problems.not_authorized("user", "id", user_id))
         listing = f"{call.endpoint}/{user_id}"
         position = _position(call, listing, "pagination_token")
         ids = self._visible(account, call)
@@ -247,6 +247,9 @@ class Answers:
         if lasting:
             renderer.keep(place, written)
         return written
+
+    def _only_errors(self, call: Call, problem: Problem) -> Answer:
+        return Answer(200, body_of({"errors": self._world.renderer_for(call.selection()).errors([problem])}))
 
     def _swapped_back(self, position: Position, tweets: list[Tweet]) -> list[Tweet]:
         """Return a page's tweets with the one first that the page before left out, and without the one it showed."""
@@ -446,10 +449,6 @@ def _paged(page: WrittenPage, meta: dict[str, Any]) -> Answer:
     if page.ids:
         meta["newest_id"], meta["oldest_id"] = str(max(page.ids)), str(min(page.ids))
     return Answer(200, body_of({**page.members, "meta": orjson.dumps(meta)}), post_ids=page.ids)
-
-
-def _only_errors(problem: Problem) -> Answer:
-    return Answer(200, orjson.dumps({"errors": [problem]}))
 
 
 def _empty(**meta: str) -> Answer:

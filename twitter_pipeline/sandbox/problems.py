@@ -10,6 +10,7 @@ from typing import Any, Final
 Problem = dict[str, Any]
 
 _PROBLEMS: Final = "https://api.twitter.com/2/problems"
+_PROBLEMS_OF_POSTS: Final = "https://api.x.com/2/problems"
 
 
 def about_blank(status: int, title: str) -> Problem:
@@ -86,6 +87,11 @@ def not_authorized(kind: str, parameter: str, value: str) -> Problem:
 def lost_reference(tweet_id: int, *, posts: bool) -> Problem:
     """Say that a tweet which another refers to is gone; the page itself is whole (academictwitteR users/460255655)."""
     return missing("tweet", "referenced_posts" if posts else "referenced_tweets.id", str(tweet_id), section="includes")
+
+
+def of_posts(problem: Problem) -> Problem:
+    """Return a partial error as the `post` vocabulary has it: the host is X's own (OpenAPI 2.167)."""
+    return {**problem, "type": problem["type"].replace(_PROBLEMS, _PROBLEMS_OF_POSTS)}
 
 
 def usage_capped(account_id: int) -> Problem:

@@ -10,7 +10,7 @@ import orjson
 
 from twitter_pipeline.sandbox.accounts import Account
 from twitter_pipeline.sandbox.blueprints import NUMBER_SLOTS, SLOTS, Blueprint
-from twitter_pipeline.sandbox.problems import Problem, lost_reference
+from twitter_pipeline.sandbox.problems import Problem, lost_reference, of_posts
 from twitter_pipeline.sandbox.tweets import Tweet, Values, values_of
 from twitter_pipeline.sandbox.vocabulary import Selection, chosen
 
@@ -116,7 +116,7 @@ class Renderer:
         if included := includes.members():
             members["includes"] = _object(included)
         if errors:
-            members["errors"] = orjson.dumps(errors)
+            members["errors"] = self.errors(errors)
         return members
 
     def users(
@@ -130,6 +130,10 @@ class Renderer:
             written = [self.tweet(tweet, now_ms) for tweet in tweets]
             members["includes"] = _object({self.selection.name("tweets"): _listed(written)})
         return members
+
+    def errors(self, problems: Sequence[Problem]) -> bytes:
+        """Write the member `errors`."""
+        return orjson.dumps([of_posts(problem) for problem in problems] if self.selection.posts else problems)
 
     def tweet(self, tweet: Tweet, now_ms: int) -> bytes:
         """Write one tweet without what belongs to it."""

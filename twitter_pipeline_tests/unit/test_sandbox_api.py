@@ -25,6 +25,7 @@ NOW = 1_795_000_000.0
 DAY = 86_400.0
 BEARER = "sandbox-token-1"
 LOTS = dict.fromkeys(DEFAULT_LIMITS, 1_000_000)
+REFERENCED = {"tweet": "referenced_tweets.id", "post": "referenced_posts"}
 
 
 @dataclass
@@ -482,6 +483,23 @@ def test_post_fields_are_answered_in_the_new_names() -> None:
     assert page["data"][0].keys() >= {"edit_history_post_ids", "referenced_posts", "author_id"}
     assert any("note_post" in post for post in page["includes"]["posts"])
     assert "tweet" not in json.dumps([list(post) for post in page["data"]])
+
+
+@pytest.mark.parametrize(("vocabulary", "host"), [("tweet", "api.twitter.com"), ("post", "api.x.com")])
+def test_partial_errors_carry_the_host_of_the_vocabulary_that_was_asked_for(vocabulary: str, host: str) -> None:
+    box = sandbox(AccountSpec("mixed", tweets=200, kinds={"reply": 1}))
+    asked = {f"{vocabulary}__fields": "id"}
+    bodies = [
+        box.json("/2/users/by", usernames="nasa,missing_one,suspended_one", **asked),
+        box.json("/2/users/12", **asked),
+        *(box.timeline(name, **asked) for name in ("suspended_one", "protected_one")),
+        box.timeline("mixed", max_results=100, expansions=REFERENCED[vocabulary], **asked),
+        box.json("/2/tweets", ids="20", **asked),
+    ]
+
+    assert [{error["type"].partition("/2/")[0] for error in body["errors"]} for body in bodies] == [
+        {f"https://{host}"}
+    ] * 6
 
 
 # Faults
