@@ -25,6 +25,7 @@ from twitter_pipeline.sandbox.world import World, WrittenIds, count_below
 _JSON: Final = "application/json; charset=utf-8"
 _WEEK_S: Final = 7 * 86_400.0
 _SEARCH_LAG_S: Final = 30.0
+_SEARCHABLE_AFTER_S: Final = 10.0
 _LASTING_AFTER_S: Final = 2 * 86_400.0
 """Polls close a day after they were opened; nothing else in a tweet of the sandbox changes."""
 
@@ -387,6 +388,13 @@ class Answers:
             echo = {name: given[name] for name in sorted(ids | times)}
             message = "Invalid use of 'since_id' or 'until_id' in conjunction with 'start_time' or 'end_time'."
             raise Refused(invalid_value(message, **echo))
+        for name in sorted(times):
+            if instant(given[name]) > call.now - _SEARCHABLE_AFTER_S:
+                message = (
+                    f"Invalid '{name}':'{given[name]}'. "
+                    f"'{name}' must be a minimum of 10 seconds prior to the request time."
+                )
+                raise Refused(invalid_value(message, **{name: given[name]}))
         if call.endpoint != at.SEARCH_RECENT:
             return
         oldest = call.now - _WEEK_S
@@ -510,11 +518,11 @@ def _bounds(call: Call) -> _Bounds:
     if "since_id" in given:
         since = int(given["since_id"])
     elif "start_time" in given:
-        since = first_id_at(int(instant(given["start_time"]) * 1000)) - 1
+        since = first_id_at(round(instant(given["start_time"]) * 1000)) - 1
     if "until_id" in given:
         until = int(given["until_id"])
     elif "end_time" in given:
-        until = first_id_at(int(instant(given["end_time"]) * 1000))
+        until = first_id_at(round(instant(given["end_time"]) * 1000))
     return _Bounds(since, until)
 
 

@@ -13,10 +13,11 @@ from twitter_pipeline.sandbox.problems import Problem, invalid_request, invalid_
 
 _ID: Final = re.compile(r"[0-9]{1,19}\Z")
 _USERNAME: Final = re.compile(r"[A-Za-z0-9_]{1,15}\Z")
-_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?Z\Z")
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 _EARLIEST: Final = datetime(2010, 11, 6, tzinfo=UTC)
 _EARLIEST_SEARCH: Final = datetime(2006, 3, 21, tzinfo=UTC)
 _MOST_NAMES: Final = 100
+_MOST_RULES: Final = 1_000
 _RULES_TOKEN: Final = 16
 
 Check = Callable[[str, str], str | None]
@@ -106,11 +107,11 @@ def _between(least: int, most: int) -> Check:
     return check
 
 
-def _each(check: Check) -> Check:
+def _each(check: Check, most: int = _MOST_NAMES) -> Check:
     def check_all(name: str, value: str) -> str | None:
-        values = value.split(",")
-        if len(values) > _MOST_NAMES:
-            return f"The number of values in the `{name}` query parameter list [{len(values)}] is not between 1 and 100"
+        count = len(values := value.split(","))
+        if count > most:
+            return f"The number of values in the `{name}` query parameter list [{count}] is not between 1 and {most}"
         return next((message for one in values if (message := check(name, one))), None)
 
     return check_all
@@ -164,7 +165,14 @@ def _text(longest: int) -> Check:
 
 
 def _flag(name: str, value: str) -> str | None:
-    return None if value in {"true", "false"} else f"The `{name}` query parameter value [{value}] is not a boolean"
+    if value.lower() in {"true", "false"}:
+        return None
+    return f"The `{name}` query parameter value [{value}] is not a boolean"
+
+
+def is_set(parameters: Mapping[str, str], flag: str) -> bool:
+    """Read a boolean that was checked; X's own SDK and tweepy write `True`."""
+    return parameters.get(flag, "").lower() == "true"
 
 
 def _enterprise(name: str, _: str) -> str:
@@ -241,7 +249,7 @@ CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     at.STREAM: {**_OF_TWEETS, "backfill_minutes": _enterprise, "start_time": _enterprise, "end_time": _enterprise},
     at.STREAM_RULES: {
-        "ids": _each(_id),
+        "ids": _each(_id, _MOST_RULES),
         "max_results": _between(1, 1_000),
         "pagination_token": _rules_token,
     },

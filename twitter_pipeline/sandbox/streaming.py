@@ -14,7 +14,7 @@ from twitter_pipeline.sandbox import problems
 from twitter_pipeline.sandbox import windows as at
 from twitter_pipeline.sandbox.accounts import Account
 from twitter_pipeline.sandbox.answers import Answer, Call
-from twitter_pipeline.sandbox.parameters import Refused
+from twitter_pipeline.sandbox.parameters import Refused, is_set
 from twitter_pipeline.sandbox.problems import Problem
 from twitter_pipeline.sandbox.rendering import body_of
 from twitter_pipeline.sandbox.search_query import SearchQuery, read_query
@@ -137,10 +137,10 @@ class Streams:
 
     def _change(self, call: Call, token: int, body: bytes) -> Answer:
         wanted = _object(body)
-        dry = call.parameters.get("dry_run") == "true"
+        dry = is_set(call.parameters, "dry_run")
         with self.lock:
             rules = dict(self._rules.get(token, {}))
-            if call.parameters.get("delete_all") == "true":
+            if is_set(call.parameters, "delete_all"):
                 answer = _deleted(call, list(rules), rules)
             elif wanted.get("delete"):
                 answer = _deleted(call, _named(wanted["delete"], rules), rules)

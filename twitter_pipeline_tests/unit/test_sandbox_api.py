@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from twitter_pipeline.sandbox import windows as at
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.api import Response, SandboxApi
 from twitter_pipeline.sandbox.faults import FAILURES, KINDS, FaultKind, Faults, RawAnswer
+from twitter_pipeline.sandbox.snowflakes import created_ms_of
 from twitter_pipeline.sandbox.windows import DEFAULT_LIMITS, TokenSpec
 from twitter_pipeline.sandbox.world import World
 
@@ -81,6 +83,10 @@ def sandbox(*accounts: AccountSpec, **options: Any) -> Sandbox:
     world = World(5, clock=clock, accounts=accounts)
     options.setdefault("tokens", [TokenSpec(BEARER)])
     return Sandbox(SandboxApi(world, **options), world, clock)
+
+
+def created_at(tweet_id: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=created_ms_of(tweet_id))
 
 
 def ids_of(page: Mapping[str, Any]) -> list[int]:
@@ -164,6 +170,19 @@ def test_times_bound_as_ids_do_and_ids_go_first() -> None:
 
     assert ids_of(since) == ids[:11]
     assert ids_of(both) == ids[:3]
+
+
+def test_a_time_may_have_an_offset_and_fractions_of_a_second() -> None:
+    box = sandbox(AccountSpec("walked", tweets=30))
+    ids = box.world.tweet_ids("walked")
+    zones = [timezone(timedelta(hours=hours)) for hours in (0, 2, -9.5)]
+    pages = [
+        box.timeline("walked", start_time=created_at(ids[number]).astimezone(zone).isoformat(), max_results=50)
+        for number in range(30)
+        for zone in zones
+    ]
+
+    assert [ids_of(page) for page in pages] == [ids[: number + 1] for number in range(30) for _ in zones]
 
 
 def test_excluded_kinds_leave_short_pages_with_a_token() -> None:
@@ -327,6 +346,15 @@ def test_full_search_takes_one_call_a_second() -> None:
             {"end_time": "yesterday"},
             "The `end_time` query parameter value [yesterday] is not a valid RFC3339 timestamp",
         ),
+        (
+            {"end_time": "2026-02-30T00:00:00+02:00"},
+            "The `end_time` query parameter value [2026-02-30T00:00:00+02:00] is not a valid RFC3339 timestamp",
+        ),
+        (
+            # A `+` that was not escaped is a space.
+            {"end_time": "2026-11-01T00:00:00 00:00"},
+            "The `end_time` query parameter value [2026-11-01T00:00:00 00:00] is not a valid RFC3339 timestamp",
+        ),
     ],
 )
 def test_a_timeline_refuses_what_the_api_refuses(parameters: dict[str, Any], message: str) -> None:
@@ -363,6 +391,19 @@ def test_search_refuses_ids_beside_times_and_long_queries() -> None:
 
     assert mixed == "Invalid use of 'since_id' or 'until_id' in conjunction with 'start_time' or 'end_time'."
     assert long.status == 400
+
+
+@pytest.mark.parametrize("path", ["/2/tweets/search/recent", "/2/tweets/search/all"])
+@pytest.mark.parametrize("name", ["start_time", "end_time"])
+def test_search_refuses_a_time_of_less_than_ten_seconds_ago(path: str, name: str) -> None:
+    box = sandbox()
+    fresh, old = (datetime.fromtimestamp(NOW - age, UTC).isoformat() for age in (9, 10))
+
+    assert message_of(box.get(path, query="from:nasa", **{name: fresh})) == (
+        f"Invalid '{name}':'{fresh}'. '{name}' must be a minimum of 10 seconds prior to the request time."
+    )
+    box.clock.now += 1
+    assert box.get(path, query="from:nasa", **{name: old}).status == 200
 
 
 # Tokens and windows

@@ -258,6 +258,7 @@ def change_rules(sandbox: SandboxApi, query: str = "", **body: Any) -> Response:
     [
         ({"add": [{"value": "from:nasa", "tag": "one"}, {"value": "from:esa"}]}, "", 201),
         ({"add": [{"value": "from:nasa"}]}, "dry_run=true", 201),
+        ({"add": [{"value": "from:nasa"}]}, "dry_run=True", 201),
         ({"add": [{"value": "from:everything"}, {"value": "from:everything"}]}, "", 201),
         ({"add": [{"value": " OR ".join(["from:a"] * 200)}, {"value": "cats"}]}, "", 200),
         ({"delete": {"ids": ["123"]}}, "", 200),
@@ -274,6 +275,7 @@ def test_every_change_of_rules_is_answered_in_the_shape_of_the_specification(
 
     assert response.status == status
     assert validator(answer_schema(at.CHANGE_RULES))(json.loads(response.body)) == []
+    assert "dry_run" not in query or len(sandbox.stream_rules("sandbox-token-1")) == 1
 
 
 def test_lists_of_rules_fit_the_specification_also_empty_and_in_pages() -> None:
@@ -284,9 +286,10 @@ def test_lists_of_rules_fit_the_specification_also_empty_and_in_pages() -> None:
     first = json.loads(get(sandbox, at.STREAM_RULES, max_results="3").body)
     token = first["meta"]["next_token"]
     second = json.loads(get(sandbox, at.STREAM_RULES, max_results="3", pagination_token=token).body)
+    chosen = json.loads(get(sandbox, at.STREAM_RULES, ids=",".join([first["data"][0]["id"]] * 1_000)).body)
 
-    assert [fits(body) for body in (empty, first, second)] == [[], [], []]
-    assert [len(body.get("data", [])) for body in (empty, first, second)] == [0, 3, 2]
+    assert [fits(body) for body in (empty, first, second, chosen)] == [[], [], [], []]
+    assert [len(body.get("data", [])) for body in (empty, first, second, chosen)] == [0, 3, 2, 1]
 
 
 @pytest.mark.parametrize(
