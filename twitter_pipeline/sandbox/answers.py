@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final, Protocol
 
@@ -30,6 +30,10 @@ _LASTING_AFTER_S: Final = 2 * 86_400.0
 """Polls close a day after they were opened; nothing else in a tweet of the sandbox changes."""
 
 _REACH_WITHOUT_REPLIES: Final = 800
+
+_PROJECT_ID: Final = "1000000000000000001"
+_APP_ID: Final = "12345678"
+_FIRST_DAY: Final = date(1970, 1, 1)
 
 _PAGED: Final = frozenset({at.USER_TWEETS, at.SEARCH_RECENT, at.SEARCH_ALL})
 
@@ -125,11 +129,20 @@ class _Page:
 class Answers:
     """Answers from a world."""
 
-    def __init__(self, world: World, *, reach: int, visibility_delay_s: float, search_retweets: bool) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        reach: int,
+        visibility_delay_s: float,
+        search_retweets: bool,
+        posts_by_day: Callable[[], Mapping[int, int]],
+    ) -> None:
         self._world = world
         self._reach = reach
         self._visibility_delay_s = visibility_delay_s
         self._search_retweets = search_retweets
+        self._posts_by_day = posts_by_day
         self._by_endpoint: Mapping[str, Callable[[Call], Answer]] = {
             at.USERS_BY: self._users_by,
             at.USERS: self._users,
@@ -440,13 +453,19 @@ class Answers:
     # Usage
 
     def _usage(self, call: Call) -> Answer:
+        """Give what was read; the numbers are strings, as recorded (sns-sdks/python-twitter) and in OpenAPI 2.167."""
         chosen = call.parameters.get("usage.fields", "cap_reset_day,project_cap,project_id,project_usage").split(",")
-        today = datetime.fromtimestamp(call.now, UTC)
+        today = datetime.fromtimestamp(call.now, UTC).date()
+        posts = {_FIRST_DAY + timedelta(days): count for days, count in self._posts_by_day().items()}
+        days = [today - timedelta(age) for age in range(int(call.parameters.get("days", 7)))]
+        daily = [{"date": f"{day}T00:00:00.000Z", "usage": str(posts.get(day, 0))} for day in reversed(days)]
         usage: dict[str, Any] = {
             "cap_reset_day": 31 - today.day,
-            "project_cap": 3_000_000,
-            "project_id": "1000000000000000001",
-            "project_usage": 0,
+            "daily_client_app_usage": [{"client_app_id": _APP_ID, "usage": daily, "usage_result_count": len(daily)}],
+            "daily_project_usage": {"project_id": _PROJECT_ID, "usage": daily},
+            "project_cap": "3000000",
+            "project_id": _PROJECT_ID,
+            "project_usage": str(sum(count for day, count in posts.items() if day >= today.replace(day=1))),
         }
         return Answer(200, orjson.dumps({"data": {name: usage[name] for name in chosen if name in usage}}))
 

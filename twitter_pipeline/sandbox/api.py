@@ -119,7 +119,11 @@ class SandboxApi:
         self._limits = {**DEFAULT_LIMITS, **(limits or {})}
         self._tokens = {spec.bearer: Token(index, spec, spec.state) for index, spec in enumerate(tokens)}
         self._answers = Answers(
-            world, reach=page_reach, visibility_delay_s=visibility_delay_s, search_retweets=search_retweets
+            world,
+            reach=page_reach,
+            visibility_delay_s=visibility_delay_s,
+            search_retweets=search_retweets,
+            posts_by_day=self.posts_by_day,
         )
         self._streams = Streams(
             world,
@@ -151,9 +155,14 @@ class SandboxApi:
         """The bearer tokens, all of them plainly made up."""
         return list(self._tokens)
 
+    def posts_by_day(self) -> dict[int, int]:
+        """Count the posts that X would charge by UTC day since 1970: those in `data`, each once a day."""
+        with self._lock:
+            return {day: len(ids) for day, ids in self._made.posts_by_day.items()}
+
     def posts_billed(self) -> int:
-        """Count the posts that X would charge: those in `data`, each once a UTC day."""
-        return sum(map(len, self._made.posts_by_day.values()))
+        """Count the posts that X would charge."""
+        return sum(self.posts_by_day().values())
 
     def users_billed(self) -> int:
         """Count the users that X would charge: those in `data`, each once a UTC day."""

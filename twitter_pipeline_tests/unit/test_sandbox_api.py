@@ -326,6 +326,27 @@ def test_full_search_takes_one_call_a_second() -> None:
     assert statuses == [200, 429, 200]
 
 
+# Usage
+
+
+def test_usage_is_what_was_read_this_month_and_on_each_of_the_last_days() -> None:
+    box = sandbox(AccountSpec("author", tweets=50))
+    for size in (10, 20):
+        box.timeline("author", max_results=size)
+        box.clock.now += DAY
+    daily = box.json("/2/usage/tweets", days=3, usage__fields="daily_project_usage")["data"]["daily_project_usage"]
+    month = box.json("/2/usage/tweets")["data"]
+    box.clock.now += 30 * DAY
+
+    assert daily["usage"] == [
+        {"date": "2026-11-18T00:00:00.000Z", "usage": "10"},
+        {"date": "2026-11-19T00:00:00.000Z", "usage": "20"},
+        {"date": "2026-11-20T00:00:00.000Z", "usage": "0"},
+    ]
+    assert (month["project_usage"], month["project_cap"]) == ("30", "3000000")
+    assert box.json("/2/usage/tweets")["data"]["project_usage"] == "0"
+
+
 # Refusals
 
 

@@ -109,9 +109,11 @@ def random_requests(sandbox: SandboxApi, count: int) -> Iterator[tuple[str, str,
     for _ in range(count):
         endpoint = choice.choice(READS)
         of_users = endpoint in {at.USERS_BY, at.USERS, at.USER, at.USER_BY_NAME}
-        given = random_fields(choice, of_users=of_users) if endpoint != at.USAGE else {}
+        given = random_fields(choice, of_users=of_users)
         path = endpoint
-        if endpoint == at.USERS_BY:
+        if endpoint == at.USAGE:
+            given = {"days": str(choice.randint(1, 90)), "usage.fields": some(choice, words.USAGE_FIELDS)}
+        elif endpoint == at.USERS_BY:
             given["usernames"] = ",".join(choice.sample(names, 4))
         elif endpoint == at.USERS:
             given["ids"] = ",".join(choice.sample(user_ids, 4))
