@@ -1,5 +1,6 @@
-"""The answers to calls that were let through: users, timelines, tweets, search, usage."""
+"""The answers to calls that were let through: users, timelines, tweets, search, counts, usage."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -16,14 +17,18 @@ from twitter_pipeline.sandbox.pages import TOP, Position, position_in, token_of
 from twitter_pipeline.sandbox.parameters import Refused, instant
 from twitter_pipeline.sandbox.problems import Problem, invalid_value
 from twitter_pipeline.sandbox.rendering import WrittenPage, body_of
-from twitter_pipeline.sandbox.search_query import read_query
-from twitter_pipeline.sandbox.snowflakes import EPOCH_MS, first_id_at
-from twitter_pipeline.sandbox.tweets import Tweet
-from twitter_pipeline.sandbox.vocabulary import Selection, selection_of
+from twitter_pipeline.sandbox.search_query import SearchQuery, read_query
+from twitter_pipeline.sandbox.snowflakes import EPOCH_MS, created_ms_of, first_id_at
+from twitter_pipeline.sandbox.tweets import Tweet, timestamp
+from twitter_pipeline.sandbox.vocabulary import Selection, renamed, selection_of
 from twitter_pipeline.sandbox.world import World, WrittenIds, count_below
 
 _JSON: Final = "application/json; charset=utf-8"
 _WEEK_S: Final = 7 * 86_400.0
+_DAY_MS: Final = 86_400_000
+_BUCKETS_MS: Final = {"minute": 60_000, "hour": 3_600_000, "day": _DAY_MS}
+_COUNTED_DAYS: Final = 31
+_COUNTED_UNASKED_DAYS: Final = 30
 _SEARCH_LAG_S: Final = 30.0
 _SEARCHABLE_AFTER_S: Final = 10.0
 _LASTING_AFTER_S: Final = 2 * 86_400.0
@@ -35,6 +40,7 @@ _PROJECT_ID: Final = "1000000000000000001"
 _APP_ID: Final = "12345678"
 _FIRST_DAY: Final = date(1970, 1, 1)
 
+_RECENT: Final = frozenset({at.SEARCH_RECENT, at.COUNTS_RECENT})
 _PAGED: Final = frozenset({at.USER_TWEETS, at.SEARCH_RECENT, at.SEARCH_ALL})
 
 _INSTEAD: Final[Mapping[FaultKind, Problem]] = {
@@ -153,6 +159,8 @@ class Answers:
             at.TWEET: self._tweet,
             at.SEARCH_RECENT: self._search,
             at.SEARCH_ALL: self._search,
+            at.COUNTS_RECENT: self._counts,
+            at.COUNTS_ALL: self._counts,
             at.USAGE: self._usage,
         }
 
@@ -369,13 +377,7 @@ class Answers:
     # Search
 
     def _search(self, call: Call) -> Answer:
-        self._refuse_search(call)
-        query = read_query(call.parameters["query"])
-        if isinstance(query, str):
-            raise Refused(invalid_value(f"the sandbox knows no search term [{query}]", query=call.parameters["query"]))
-        listing = f"{call.endpoint}/{call.parameters['query']}"
-        name = "next_token" if "next_token" in call.parameters else "pagination_token"
-        position = _position(call, listing, name)
+        query, listing, position = self._read_search(call)
         accounts = self._searched(query.usernames)
         found = self._found(call, accounts, self._search_bounds(call, position))
         if empty := _emptied(call, position, listing, holds_tweets=bool(found)):
@@ -393,6 +395,16 @@ class Answers:
             tweets = [tweet for tweet in tweets if tweet.blueprint.reference != "retweeted"]
         return _paged(self._write(call, tweets, accounts), meta)
 
+    def _read_search(self, call: Call) -> tuple[SearchQuery, str, Position]:
+        """Return the query, the listing that it pages through, and the place in that."""
+        self._refuse_search(call)
+        query = read_query(call.parameters["query"])
+        if isinstance(query, str):
+            raise Refused(invalid_value(f"the sandbox knows no search term [{query}]", query=call.parameters["query"]))
+        listing = f"{call.endpoint}/{call.parameters['query']}"
+        name = "next_token" if "next_token" in call.parameters else "pagination_token"
+        return query, listing, _position(call, listing, name)
+
     def _refuse_search(self, call: Call) -> None:
         """Refuse what search does not take, though a timeline does."""
         given = call.parameters
@@ -408,7 +420,7 @@ class Answers:
                     f"'{name}' must be a minimum of 10 seconds prior to the request time."
                 )
                 raise Refused(invalid_value(message, **{name: given[name]}))
-        if call.endpoint != at.SEARCH_RECENT:
+        if call.endpoint not in _RECENT:
             return
         oldest = call.now - _WEEK_S
         least = int(oldest * 1000) - EPOCH_MS << 22
@@ -428,7 +440,7 @@ class Answers:
     def _search_bounds(self, call: Call, position: Position) -> _Bounds:
         bounds = _bounds(call)
         since, until = bounds.since, min(bounds.until, position.tweet_id)
-        if call.endpoint == at.SEARCH_RECENT:
+        if call.endpoint in _RECENT:
             since = max(since, first_id_at(int((call.now - _WEEK_S) * 1000)) - 1)
         if not {"until_id", "end_time"} & call.parameters.keys():
             until = min(until, first_id_at(int((call.now - _SEARCH_LAG_S) * 1000)))
@@ -449,6 +461,42 @@ class Answers:
             found += self._world.tweets_in(ids, max(start, stop - size), stop)
         found.sort(key=lambda tweet: tweet.id, reverse=True)
         return found[:size]
+
+    # Counts
+
+    def _counts(self, call: Call) -> Answer:
+        """Count by minute, hour or day. A page has the newest 31 days, and its token leads to those before."""
+        query, listing, position = self._read_search(call)
+        bounds = self._search_bounds(call, position)
+        end = created_ms_of(bounds.until)
+        asked_from = created_ms_of(bounds.since + 1) if bounds.since else end - _COUNTED_UNASKED_DAYS * _DAY_MS
+        bucket = _BUCKETS_MS[call.parameters.get("granularity", "hour")]
+        start = max(asked_from, -(-(end - _COUNTED_DAYS * _DAY_MS) // bucket) * bucket)
+        found = self._counted(call, query, _Bounds(max(bounds.since, first_id_at(start) - 1), bounds.until))
+        counts = Counter(created_ms_of(tweet_id) // bucket for tweet_id in found)
+        borders = [start, *range(start - start % bucket + bucket, end, bucket), end] if start < end else []
+        data: list[dict[str, Any]] = [
+            {"end": _instant(end), "start": _instant(start), "tweet_count": counts[start // bucket]}
+            for start, end in pairwise(borders)
+        ]
+        following = Position("older", first_id_at(start)) if start > asked_from else None
+        meta: dict[str, Any] = {"total_tweet_count": len(found), **_token_meta(following, listing)}
+        if call.selection().posts or "post_count" in call.parameters.get("search_count.fields", ""):
+            data, meta = [renamed(count) for count in data], renamed(meta)
+        return Answer(200, orjson.dumps({"data": data, "meta": meta} if data else {"meta": meta}))
+
+    def _counted(self, call: Call, query: SearchQuery, bounds: _Bounds) -> list[int]:
+        """Return the ids of the tweets that a search finds between two ids."""
+        found: list[int] = []
+        for account in self._searched(query.usernames):
+            ids = self._visible(account, call)
+            start, stop = count_below(ids, bounds.since + 1), count_below(ids, bounds.until)
+            if query.retweets and self._search_retweets:
+                found += ids[start:stop]
+            else:
+                tweets = self._world.tweets_in(ids, start, stop)
+                found += [tweet.id for tweet in tweets if tweet.blueprint.reference != "retweeted"]
+        return found
 
     # Usage
 
@@ -481,6 +529,10 @@ def _paged(page: WrittenPage, meta: dict[str, Any]) -> Answer:
 def _empty(**meta: str) -> Answer:
     """Give the answer with nothing in it (academictwitteR users/17880989/mentions)."""
     return Answer(200, orjson.dumps({"meta": {"result_count": 0, **meta}}))
+
+
+def _instant(ms: int) -> str:
+    return timestamp(ms // 1000).decode()
 
 
 def _position(call: Call, listing: str, name: str) -> Position:

@@ -135,6 +135,15 @@ class _Among:
         return _Among(*(name for name in self.allowed if name not in unknown))
 
 
+def _one_of(*allowed: str) -> Check:
+    def check(name: str, value: str) -> str | None:
+        if value in allowed:
+            return None
+        return f"The `{name}` query parameter value [{value}] is not one of [{','.join(allowed)}]"
+
+    return check
+
+
 def _since(earliest: datetime) -> Check:
     def check(name: str, value: str) -> str | None:
         if not _INSTANT.match(value):
@@ -212,17 +221,23 @@ _OF_BOUNDS: Final[Mapping[str, Check]] = {
 }
 
 
-def _search(most: int, longest: int, earliest: datetime) -> Mapping[str, Check]:
+def _searched(longest: int, earliest: datetime) -> Mapping[str, Check]:
     return {
-        **_OF_TWEETS,
         **_OF_BOUNDS,
         "query": _text(longest),
         "next_token": _anything,
-        "max_results": _between(10, most),
-        "sort_order": _Among("recency", "relevancy"),
         "start_time": _since(earliest),
         "end_time": _since(earliest),
     }
+
+
+_RECENT: Final = _searched(512, _EARLIEST)
+_ALL: Final = _searched(1_024, _EARLIEST_SEARCH)
+_OF_SEARCH: Final[Mapping[str, Check]] = {**_OF_TWEETS, "sort_order": _one_of("recency", "relevancy")}
+_OF_COUNTS: Final[Mapping[str, Check]] = {
+    "granularity": _one_of("minute", "hour", "day"),
+    "search_count.fields": _Among(*words.SEARCH_COUNT_FIELDS, "post_count"),
+}
 
 
 CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
@@ -241,8 +256,10 @@ CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
     },
     at.TWEETS: {**_OF_TWEETS, "ids": _each(_id)},
     at.TWEET: {**_OF_TWEETS, "id": _id},
-    at.SEARCH_RECENT: _search(100, 512, _EARLIEST),
-    at.SEARCH_ALL: _search(500, 1_024, _EARLIEST_SEARCH),
+    at.SEARCH_RECENT: {**_RECENT, **_OF_SEARCH, "max_results": _between(10, 100)},
+    at.SEARCH_ALL: {**_ALL, **_OF_SEARCH, "max_results": _between(10, 500)},
+    at.COUNTS_RECENT: {**_RECENT, **_OF_COUNTS},
+    at.COUNTS_ALL: {**_ALL, **_OF_COUNTS},
     at.USAGE: {
         "days": _between(1, 90),
         "usage.fields": _Among(*words.USAGE_FIELDS),
@@ -283,4 +300,6 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     at.TWEETS: ("ids",),
     at.SEARCH_RECENT: ("query",),
     at.SEARCH_ALL: ("query",),
+    at.COUNTS_RECENT: ("query",),
+    at.COUNTS_ALL: ("query",),
 }

@@ -61,6 +61,7 @@ PLACE_FIELDS: Final = (
 USAGE_FIELDS: Final = (
     "cap_reset_day", "daily_client_app_usage", "daily_project_usage", "project_cap", "project_id", "project_usage",
 )  # fmt: skip
+SEARCH_COUNT_FIELDS: Final = ("end", "start", "tweet_count")
 
 NEW_NAMES: Final[Mapping[str, str]] = {
     "edit_history_tweet_ids": "edit_history_post_ids",
@@ -68,6 +69,7 @@ NEW_NAMES: Final[Mapping[str, str]] = {
     "note_tweet": "note_post",
     "retweet_count": "repost_count",
     "tweet_count": "post_count",
+    "total_tweet_count": "total_post_count",
     "most_recent_tweet_id": "most_recent_post_id",
     "pinned_tweet_id": "pinned_post_id",
     "tweets": "posts",
@@ -143,10 +145,11 @@ def _old(values: str | None) -> frozenset[str]:
 def chosen(thing: Mapping[str, Any], fields: frozenset[str], *, posts: bool) -> dict[str, Any]:
     """Give the fields that were asked for, under the names of the vocabulary."""
     picked = {name: value for name, value in thing.items() if name in fields}
-    return _renamed(picked) if posts else picked
+    return renamed(picked) if posts else picked
 
 
-def _renamed(thing: dict[str, Any]) -> dict[str, Any]:
+def renamed(thing: dict[str, Any]) -> dict[str, Any]:
+    """Give a thing under the new names."""
     new = {NEW_NAMES.get(name, name): value for name, value in thing.items()}
     if "public_metrics" in new:
         metrics: dict[str, Any] = new["public_metrics"]

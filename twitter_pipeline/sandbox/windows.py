@@ -14,6 +14,8 @@ TWEETS: Final = "/2/tweets"
 TWEET: Final = "/2/tweets/:id"
 SEARCH_RECENT: Final = "/2/tweets/search/recent"
 SEARCH_ALL: Final = "/2/tweets/search/all"
+COUNTS_RECENT: Final = "/2/tweets/counts/recent"
+COUNTS_ALL: Final = "/2/tweets/counts/all"
 USAGE: Final = "/2/usage/tweets"
 STREAM: Final = "/2/tweets/search/stream"
 STREAM_RULES: Final = "/2/tweets/search/stream/rules"
@@ -29,6 +31,8 @@ DEFAULT_LIMITS: Final[Mapping[str, int]] = {
     TWEET: 450,
     SEARCH_RECENT: 450,
     SEARCH_ALL: 300,
+    COUNTS_RECENT: 300,
+    COUNTS_ALL: 300,
     USAGE: 50,
     STREAM: 50,
     STREAM_RULES: 450,

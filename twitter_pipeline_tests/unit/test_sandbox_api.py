@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -27,6 +28,7 @@ NOW = 1_795_000_000.0
 DAY = 86_400.0
 BEARER = "sandbox-token-1"
 LOTS = dict.fromkeys(DEFAULT_LIMITS, 1_000_000)
+EVEN: dict[Any, float] = {"original": 1, "reply": 1, "retweet": 1, "quote": 1}
 REFERENCED = {"tweet": "referenced_tweets.id", "post": "referenced_posts"}
 
 
@@ -324,6 +326,53 @@ def test_full_search_takes_one_call_a_second() -> None:
         statuses.append(box.get("/2/tweets/search/all", query="from:nasa").status)
 
     assert statuses == [200, 429, 200]
+
+
+# Counts
+
+
+def test_counts_add_up_to_what_search_finds_in_buckets_that_leave_no_gap() -> None:
+    box = sandbox(AccountSpec("mixed", tweets=300, first_tweet_at=NOW - 90 * DAY, last_tweet_at=NOW - DAY, kinds=EVEN))
+    since = NOW - 80.3 * DAY
+    asked = {"query": "from:mixed", "granularity": "day", "start_time": datetime.fromtimestamp(since, UTC).isoformat()}
+    page = box.json("/2/tweets/counts/all", **asked)
+    pages = [page]
+    while token := page["meta"].get("next_token"):
+        page = box.json("/2/tweets/counts/all", next_token=token, **asked)
+        pages.insert(0, page)
+    buckets = [bucket for page in pages for bucket in page["data"]]
+
+    assert [page["meta"]["total_tweet_count"] for page in pages] == [
+        sum(bucket["tweet_count"] for bucket in page["data"]) for page in pages
+    ]
+    assert datetime.fromisoformat(buckets[0]["start"]).timestamp() == since
+    assert all(before["end"] == after["start"] for before, after in pairwise(buckets))
+    assert all(bucket["start"].endswith("T00:00:00.000Z") for bucket in buckets[1:])
+    for bucket in buckets:
+        start, end = (datetime.fromisoformat(bucket[name]) for name in ("start", "end"))
+        written = [tweet_id for tweet_id in box.world.tweet_ids("mixed") if start <= created_at(tweet_id) < end]
+        assert bucket["tweet_count"] == len(written)
+
+
+def test_recent_counts_are_of_the_last_week_by_the_hour_and_leave_out_what_the_query_does() -> None:
+    box = sandbox(AccountSpec("mixed", tweets=400, first_tweet_at=NOW - 20 * DAY, last_tweet_at=NOW - 60, kinds=EVEN))
+    whole = box.json("/2/tweets/counts/recent", query="from:mixed")
+    without = box.json("/2/tweets/counts/recent", query="from:mixed -is:retweet")
+    week = [tweet_id for tweet_id in box.world.tweet_ids("mixed") if created_at(tweet_id).timestamp() >= NOW - 7 * DAY]
+    retweets = [tweet_id for tweet_id in week if (box.world.tweet(tweet_id) or {})["text"].startswith("RT @")]
+
+    assert (whole["meta"], len(whole["data"])) == ({"total_tweet_count": len(week)}, 7 * 24 + 1)
+    assert 0 < without["meta"]["total_tweet_count"] == len(week) - len(retweets) < len(week)
+    assert box.json("/2/tweets/counts/recent", query="from:missing_one")["meta"] == {"total_tweet_count": 0}
+
+
+def test_counts_come_in_the_new_names_where_the_request_names_one() -> None:
+    page = sandbox(AccountSpec("author", tweets=5)).json(
+        "/2/tweets/counts/recent", query="from:author", search_count__fields="end,post_count,start"
+    )
+
+    assert page["meta"].keys() == {"total_post_count"}
+    assert {name for bucket in page["data"] for name in bucket} == {"end", "post_count", "start"}
 
 
 # Usage

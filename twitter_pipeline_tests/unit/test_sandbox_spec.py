@@ -125,6 +125,8 @@ def random_requests(sandbox: SandboxApi, count: int) -> Iterator[tuple[str, str,
             given["ids"] = ",".join(choice.sample(tweet_ids, 50))
         elif endpoint == at.TWEET:
             path = endpoint.replace(":id", choice.choice(tweet_ids))
+        elif endpoint in {at.COUNTS_RECENT, at.COUNTS_ALL}:
+            given = {"query": "from:everything", "granularity": "day"}
         elif endpoint in {at.SEARCH_RECENT, at.SEARCH_ALL}:
             given |= {"query": "from:everything OR from:busy_bee", "max_results": str(choice.randint(10, 100))}
         if endpoint == at.USER_TWEETS:
@@ -155,6 +157,7 @@ def test_it_takes_every_parameter_of_the_specification(endpoint: str) -> None:
         ("PollFieldsParameter", words.POLL_FIELDS),
         ("PlaceFieldsParameter", words.PLACE_FIELDS),
         ("UsageFieldsParameter", words.USAGE_FIELDS),
+        ("SearchCountFieldsParameter", words.SEARCH_COUNT_FIELDS),
     ],
 )
 def test_its_field_lists_are_those_of_the_specification(name: str, values: tuple[str, ...]) -> None:
