@@ -34,7 +34,7 @@ help:
 	@echo 'make setup   install into .venv, nothing else'
 	@echo 'make format  put the code into its format'
 	@echo 'make lock    choose new versions of the dependencies: requirements.lock from pyproject.toml, and of these'
-	@echo '             those of the image'
+	@echo '             those of the image and of the SDKs that the sandbox is tested with'
 	@echo 'make clean   stop what runs, remove .venv, .local and caches'
 
 setup: $(STAMP)
@@ -105,6 +105,9 @@ lock: $(STAMP)
 	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.12 --generate-hashes --extra workers \
 	    --no-annotate --no-header --no-strip-extras -c requirements.lock pyproject.toml deploy/requirements.in \
 	    -o deploy/requirements.lock
+	@$(BIN)/python -m uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	    --no-annotate --no-header -c requirements.lock twitter_pipeline_tests/sdks/requirements.in \
+	    -o twitter_pipeline_tests/sdks/requirements.lock
 
 clean:
 	@if [ -d .local ] && [ -x $(BIN)/python ]; then $(BIN)/python -m twitter_pipeline.local.stop .local; fi

@@ -201,7 +201,7 @@ def _anything(name: str, value: str) -> str | None:
 _OBJECTS: Final[Mapping[str, Check]] = {
     "tweet.fields": _Among(*words.TWEET_FIELDS),
     "post.fields": _Among(*words.POST_FIELDS),
-    "user.fields": _Among(*words.USER_FIELDS),
+    "user.fields": _Among(*dict.fromkeys((*words.USER_FIELDS, *words.POST_USER_FIELDS))),
 }
 _OF_USERS: Final[Mapping[str, Check]] = {
     **_OBJECTS,

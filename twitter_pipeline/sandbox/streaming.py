@@ -278,8 +278,8 @@ class Connection:
     def _line(self, tweet: Tweet, rules: Sequence[Rule]) -> bytes:
         members = self._renderer.page([tweet], user_of=self._streams.world.user_of, now_ms=self._now_ms())
         members["data"] = members["data"][1:-1]
-        shown = [{name: text for name, text in rule.as_json().items() if name != "value"} for rule in rules]
-        members["matching_rules"] = orjson.dumps(shown)
+        # A tag is never left out here: tweepy relies on it.
+        members["matching_rules"] = orjson.dumps([{"id": rule.id, "tag": rule.tag or ""} for rule in rules])
         return body_of(members) + _LINE_END
 
     def _now_ms(self) -> int:

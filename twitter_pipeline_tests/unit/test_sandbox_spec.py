@@ -164,6 +164,12 @@ def test_its_field_lists_are_those_of_the_specification(name: str, values: tuple
     assert set(values) == set(SPEC["components"]["parameters"][name]["schema"]["items"]["enum"])
 
 
+def test_it_takes_the_user_fields_of_both_vocabularies() -> None:
+    both = [*words.USER_FIELDS, *words.POST_USER_FIELDS]
+
+    assert get(api(), "/2/users", ids="1", user__fields=",".join(both)).status == 200
+
+
 def test_every_answer_fits_the_schema_of_its_operation() -> None:
     sandbox = api(limits=dict.fromkeys(DEFAULT_LIMITS, 10_000))
     validators = {endpoint: validator(answer_schema(endpoint)) for endpoint in READS}
@@ -354,5 +360,6 @@ def test_every_message_of_the_stream_fits_the_specification() -> None:
     assert [int(each["data"]["id"]) for each in messages] == sandbox.world.tweet_ids("everything")[:-40][::-1]
     assert len(messages) > 100
     assert {len(message["matching_rules"]) for message in messages} == {1, 2}
+    assert {rule["tag"] for message in messages for rule in message["matching_rules"]} == {"all", ""}
     assert validator({"$ref": "#/components/schemas/OperationalDisconnectProblem"})(told["errors"][0]) == []
     assert stream.take() is None
