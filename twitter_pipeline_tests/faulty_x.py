@@ -98,6 +98,7 @@ class Kind(StrEnum):
     GO_BACK = "the token before that of the request"
     UNREADABLE = "an item without an id instead of a tweet"
     NOT_AN_OBJECT = "a string instead of a tweet"
+    ODD_TEXT = "a byte order mark, and bytes in a text that JSON forbids"
     FOREIGN = "a tweet by another author instead of a tweet"
     FOREIGN_TOO = "a tweet by another author between the others"
     SHUFFLE = "tweets in any order"
@@ -331,6 +332,8 @@ class FaultyX(httpx.BaseTransport):
             meta["next_token"] = page.token
         objects = page.objects()
         body = orjson.dumps({"data": objects, "meta": meta} if objects else {"meta": meta})
+        if Kind.ODD_TEXT in kinds:
+            body = b"\xef\xbb\xbf" + body.replace(b'"tweet ', b'"\x00\n\xff\\ud83d ')
         return 200, body, [each.id for each in page.items if each.id not in page.replaced and each.is_readable]
 
     def _token(self, below: int, swapped: int | str = "") -> str:

@@ -95,7 +95,7 @@ def _read_piece(piece: Piece, origin: Origin) -> Findings:
         elif item.is_answer:
             yield from _read_answer(piece.body, item, where, origin)
         else:
-            answer = encode(unflatten(as_object(decode_json(piece.body))))
+            answer = encode(unflatten(as_object(decode_json(piece.body, levels=0))))
             yield from _read_answer(answer, item, where, origin)
     except (ValueError, OverflowError, UnreadableAnswer) as error:
         yield Unreadable(where, one_line(str(error)))

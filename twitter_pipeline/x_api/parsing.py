@@ -10,25 +10,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from twitter_pipeline.errors import UnreadableAnswer
 from twitter_pipeline.request import USERNAME
-from twitter_pipeline.x_api.json_values import as_bool, as_instant, as_int, as_text, decode_body, json_text
+from twitter_pipeline.x_api.json_values import (
+    JsonObject,
+    as_bool,
+    as_instant,
+    as_int,
+    as_object,
+    as_text,
+    decode_body,
+    decode_json,
+    json_text,
+)
 from twitter_pipeline.x_api.problems import Problem, availability_of, one_line, read_flat_problem, read_problems
 from twitter_pipeline.x_api.wire import (
     MEDIA,
-    META,
     SINGLE,
     THING,
     TWEET,
     USER,
     WireAnswer,
     WireMedia,
-    WireMeta,
     WireReference,
     WireThing,
     WireTweet,
@@ -192,7 +200,7 @@ def _read_tweets(answer: WireAnswer, body: bytes) -> TweetsPage:
     return TweetsPage(
         tweets=tuple(tweets.values()),
         users=_read_each_user(_included_items(answer, "users"), []),
-        next_token=as_text(meta.next_token) or None,
+        next_token=meta.next_token,
         problems=tuple(problems),
         result_count=len(objects) if meta.result_count is None else meta.result_count,
         items=tuple(items),
@@ -244,11 +252,17 @@ def _text_of(item: Raw) -> str:
         return bytes(item).decode(errors="replace")
 
 
-def _read_meta(answer: WireAnswer) -> WireMeta:
+class _Meta(NamedTuple):
+    result_count: int | None
+    next_token: str | None
+
+
+def _read_meta(answer: WireAnswer) -> _Meta:
     try:
-        return decode_object(META, answer.meta)
+        meta = as_object(decode_json(bytes(answer.meta)))
     except ValueError:
-        return WireMeta()
+        meta = JsonObject()
+    return _Meta(as_int(meta.get("result_count")), as_text(meta.get("next_token")) or None)
 
 
 def _unreadable(what: str, item_id: int | None, why: str, *, section: str = "data", username: str = "") -> Problem:

@@ -25,11 +25,6 @@ class _Members(Struct, gc=False):
     """Members of a JSON object; the garbage collector passes them by, since JSON has no cycles."""
 
 
-class WireMeta(_Members):
-    result_count: _Count = None
-    next_token: object = None
-
-
 _Scalar: TypeAlias = str | int | float | bool | None
 
 
@@ -132,7 +127,6 @@ class WireThing(_Members):
 # Not strict: a number may come as a string.
 ANSWER = Decoder(WireAnswer)
 SINGLE = Decoder(WireSingle)
-META = Decoder(WireMeta, strict=False)
 TWEET = Decoder(WireTweet, strict=False)
 USER = Decoder(WireUser, strict=False)
 MEDIA = Decoder(WireMedia, strict=False)

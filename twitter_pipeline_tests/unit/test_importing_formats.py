@@ -230,17 +230,18 @@ def test_a_tweet_without_author_is_that_of_the_account_given(tmp_path: Path) -> 
 def test_bad_lines_do_not_stop_the_rest(tmp_path: Path) -> None:
     good = jsonl([{"id": "7", "author_id": "1", "text": "seven"}])
     bad = [b'{"data": [{"id": "1", "te', b"[]", b'{"nothing": 1}', b'"\xff"', b'{"data": 5}']
+    bad.append(b'{"id": "1", "author_id": "1", "text": "one", "odd": 1e400}')
     user = b'{"data": [{"id": "9", "username": "ada"}, {"text": "no id"}]}'
     path = write(tmp_path, good.encode() + b"\n".join([*bad, user]) + b"\n" + good.replace("7", "8").encode())
     expected = "expected a response of the API (data, includes), a tweet (id, text, author_id), or a line of an export"
 
     assert [each.tweet.id for each in read(path) if isinstance(each, Found)] == [7, 8]
     told = unreadable(path)
-    assert [line.partition(":")[0] for line in told] == [f"line {number}" for number in (2, 3, 4, 5, 6, 7, 7)]
+    assert [line.partition(":")[0] for line in told] == [f"line {number}" for number in (2, 3, 4, 5, 6, 7, 8, 8)]
     assert told[2] == f"line 4: {expected}"
     assert told[0].startswith(f"line 2: {expected}; ")
-    assert "was left out: its id is missing" in told[5]
-    assert told[6] == "line 7: what has the id 9 is no tweet: it has no text"
+    assert "was left out: its id is missing" in told[6]
+    assert told[7] == "line 8: what has the id 9 is no tweet: it has no text"
 
 
 @pytest.mark.parametrize(

@@ -721,6 +721,7 @@ AROUND = st.sampled_from(
         b'"errors":[{"title":"Odd"},%b]',
         b'"errors":[{"title":"Odd","errors":[%b]}]',
         b'"errors":%b',
+        b'"meta":{"result_count":2,"newest_id":%b}',
         b'"odd":%b',
     ]
 )
