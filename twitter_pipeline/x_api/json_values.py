@@ -38,11 +38,12 @@ def decode_json(body: bytes, *, levels: int = _LEVELS) -> JsonValue:
             raise
         parts = split(body)
     if isinstance(parts, dict):
-        return {name: _decode_or_none(part, levels - 1) for name, part in parts.items()}
-    return [_decode_or_none(part, levels - 1) for part in parts]
+        return {name: decode_or_none(part, levels=levels - 1) for name, part in parts.items()}
+    return [decode_or_none(part, levels=levels - 1) for part in parts]
 
 
-def _decode_or_none(part: bytes, levels: int) -> JsonValue:
+def decode_or_none(part: bytes, *, levels: int = _LEVELS) -> JsonValue:
+    """Decode a JSON text; None where it is none."""
     try:
         return decode_json(part, levels=levels)
     except ValueError:
@@ -76,7 +77,8 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 
-_STRING = r'"(?:[^"\\]++|\\.)*+"'
+# The end may be cut off: looked for from each quotation mark in it, that would take time for ever.
+_STRING = r'"(?:[^"\\]++|\\.)*+"?'
 _STRING_OR_CONTROL = re.compile(rf"{_STRING}(?=(?P<colon>[ \t\r\n]*+:)?)|[\x00-\x08\x0b\x0c\x0e-\x1f]", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _NO_UTF_8 = re.compile("[\udc80-\udcff]")
@@ -103,7 +105,7 @@ def _repaired_token(token: re.Match[str]) -> str:
     return _ESCAPE.sub(lambda escape: _MARK + escape["unpaired"] if escape["unpaired"] else escape[0], text)
 
 
-_TOKEN = re.compile(_STRING.encode() + rb"?|[\[\]{},]", re.DOTALL)  # a string may be cut off
+_TOKEN = re.compile(rb"%b|[\[\]{},]" % _STRING.encode(), re.DOTALL)
 _MEMBER = re.compile(rb"(%b)\s*+:\s*+(.*)" % _STRING.encode(), re.DOTALL)
 
 

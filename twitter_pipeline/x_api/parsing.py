@@ -18,14 +18,13 @@ from msgspec.json import Decoder
 from twitter_pipeline.errors import UnreadableAnswer
 from twitter_pipeline.request import USERNAME
 from twitter_pipeline.x_api.json_values import (
-    JsonObject,
     as_bool,
     as_instant,
     as_int,
     as_object,
     as_text,
     decode_body,
-    decode_json,
+    decode_or_none,
     json_text,
 )
 from twitter_pipeline.x_api.problems import Problem, availability_of, one_line, read_flat_problem, read_problems
@@ -258,10 +257,7 @@ class _Meta(NamedTuple):
 
 
 def _read_meta(answer: WireAnswer) -> _Meta:
-    try:
-        meta = as_object(decode_json(bytes(answer.meta)))
-    except ValueError:
-        meta = JsonObject()
+    meta = as_object(decode_or_none(bytes(answer.meta)))
     return _Meta(as_int(meta.get("result_count")), as_text(meta.get("next_token")) or None)
 
 

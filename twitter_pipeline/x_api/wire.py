@@ -12,7 +12,7 @@ from msgspec import Meta, Raw, Struct, ValidationError, convert, field
 from msgspec.json import Decoder
 from msgspec.structs import fields
 
-from twitter_pipeline.x_api.json_values import BIGINT_MAX, JsonValue, as_object, decode_body, decode_json, split
+from twitter_pipeline.x_api.json_values import BIGINT_MAX, JsonValue, decode_body, decode_json, decode_or_none, split
 
 _Id: TypeAlias = Annotated[int, Meta(ge=1, le=BIGINT_MAX)] | None
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=BIGINT_MAX)] | None
@@ -158,7 +158,7 @@ def decode_answer(body: bytes) -> WireAnswer:
     return WireAnswer(
         data=_items_in(members.get("data", b"null")),
         includes={name: _items_in(part) for name, part in includes.items()} if isinstance(includes, dict) else None,
-        errors=as_object(decode_json(body)).get("errors"),
+        errors=decode_or_none(members.get("errors", b"null")),
         meta=Raw(members.get("meta", b"{}")),
     )
 

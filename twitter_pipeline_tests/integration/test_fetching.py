@@ -190,6 +190,15 @@ def test_a_name_that_could_not_be_looked_up_fails_and_is_not_called_unknown(make
     assert (account(report).outcome, report.status) == (AccountOutcome.FAILED, RunStatus.PARTIAL)
 
 
+def test_an_account_whose_profile_cannot_be_read_fails_after_one_call_and_says_why(make_pipeline: MakePipeline) -> None:
+    user = RawAnswer(200, b'{"data":[{"id":"0","username":"someone"}]}')
+    pipeline = make_pipeline(quiet("someone", 5), faults=Faults(script=[user]))
+    report = pipeline.run("someone")
+
+    assert (account(report).outcome, report.calls) == (AccountOutcome.FAILED, 1)
+    assert "Unreadable user" in (account(report).reason or "")
+
+
 @pytest.fixture
 def tested_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the call after a refusal decide."""

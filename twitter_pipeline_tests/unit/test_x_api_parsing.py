@@ -532,6 +532,7 @@ def test_members_of_a_wrong_type_are_missing_and_take_no_other_with_them() -> No
         b'{"data":[{"id":"5"}]}}',
         b'{"data":[{"id":"5","text":"a}]}',
         b'{"data":[{"id":"5"}]}{}',
+        b'{"data":["' + b'\\"' * 100_000,
     ],
 )
 @pytest.mark.parametrize("read", [read_tweets_page, read_users])
