@@ -300,7 +300,7 @@ def _changed_hands(user: User, earlier: KnownUser | None) -> str | None:
         return None
     seen_at = None if earlier.is_former_name else earlier.profile_read_at
     since = "" if seen_at is None else f" since {seen_at.astimezone(UTC):%Y-%m-%d}"
-    tracked = ", which stays tracked" if earlier.is_tracked else ""
+    tracked = ", which stays tracked; the weekly check looks up its present name" if earlier.is_tracked else ""
     return (
         f"the name has changed hands{since}: it belongs to the account with id {user.id} now; "
         f"what was stored before is of id {earlier.id}{tracked}"

@@ -47,6 +47,10 @@ UNCONFIRMED = "an end, or an item that cannot be read, is not confirmed yet; the
 
 OTHER_HOLDER = "X names another account, or another name; run again to have the name looked up"
 
+MORE_THAN_A_PAGE = (
+    "there is more than a page, and the name was looked up on an earlier day; run again to fetch the rest"
+)
+
 DAY_IS_OVER = "the UTC day is over: X would bill its tweets again"
 
 
@@ -66,7 +70,8 @@ class Ending:
     """What became of one account. `calls` and `waited_s` are those of a last call that gave no page.
 
     One that `doubts_name` is no end before the name was looked up on the same UTC day: X refuses the timeline,
-    shows nothing on it although it counts tweets, or names another account or another name.
+    shows nothing on it although it counts tweets, or names another account or another name; or another page is to be
+    bought, which costs more than the look-up.
     """
 
     outcome: AccountOutcome
@@ -276,6 +281,8 @@ class HistoryFetcher:
             if walk.rest != held:
                 state, held = self._claim(account, walk, state, store)
                 continue
+            if request.pagination_token is not None and account.may_have_lost_name(self._clock()):
+                return Ending(AccountOutcome.PARTIAL, MORE_THAN_A_PAGE, cause=HoleCause.FAULT, doubts_name=True)
             reply = self._fetch_page(account, walk, request)
             if (ending := self._unavailable(account, reply)) is not None:
                 return ending

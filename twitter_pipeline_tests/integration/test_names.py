@@ -100,7 +100,8 @@ def test_the_new_holder_of_a_name_is_tracked_and_the_watch_of_the_former_one_is_
     former = made_anew(pipeline)
     report = pipeline.run("wanted", track=True)
 
-    assert account(report).reason == f"{note_of(pipeline, former)}, which stays tracked"
+    stays = ", which stays tracked; the weekly check looks up its present name"
+    assert account(report).reason == note_of(pipeline, former) + stays
     tracked = pipeline.database.execute("SELECT user_id FROM user_state WHERE is_tracked ORDER BY tracked_since")
     assert tracked == [(former,), (pipeline.user_id("wanted"),)]
 
@@ -166,6 +167,25 @@ def test_a_look_up_that_fails_fails_the_account_and_says_nothing_of_it(make_pipe
 
     assert outcomes(report) == {"wanted": AccountOutcome.FAILED, "other": AccountOutcome.DONE}
     assert pipeline.database.execute("SELECT DISTINCT availability::text FROM users") == [("active",)]
+
+
+def test_before_a_second_page_is_bought_the_name_is_looked_up(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline(quiet("wanted", 200), quiet("same", 200), quiet("heir", 70))
+    pipeline.run("wanted", "same", mode=FetchMode(5))
+    former = pipeline.user_id("wanted")
+    pipeline.sandbox.world.rename("wanted", "moved")
+    pipeline.sandbox.world.rename("heir", "wanted")
+    a_day_passes(pipeline)
+    report = pipeline.run("wanted", "same")
+
+    pipeline.assert_all_is_there("wanted", "same")
+    assert {each.username: each.reason for each in report.account_reports} == {
+        "same": None,
+        "wanted": note_of(pipeline, former),
+    }
+    assert len(pipeline.stored("moved")) == 50 + 5
+    assert (calls_of(pipeline)[USERS_BY], report.billed_users) == (1, 2)
+    assert pipeline.sandbox.api.posts_billed() == report.billed_posts == 50 + 70 + 195
 
 
 @pytest.mark.parametrize(("became", "look_ups"), [("protected", 1), ("suspended", 2), ("missing", 2)])
