@@ -8,6 +8,7 @@ ALTER TABLE tokens_endpoint_rl
     ADD COLUMN IF NOT EXISTS answered_at timestamptz,       -- X's Date of the newest response that the row knows
     ADD COLUMN IF NOT EXISTS answered_call_at timestamptz,  -- when the call of that response was sent
     ADD COLUMN IF NOT EXISTS known_at timestamptz,          -- when that response was settled: a later call is newer whatever its Date
+    ADD COLUMN IF NOT EXISTS undescribed integer NOT NULL DEFAULT 0,  -- calls so far of which it stayed open whether X has counted them
     ADD COLUMN IF NOT EXISTS refused_since timestamptz,     -- the first 429 that no success has followed
     ADD COLUMN IF NOT EXISTS paused_until timestamptz;      -- nothing is sent before; `refusals` counts the back-offs since a success
 
@@ -21,9 +22,9 @@ AS $$
     END
 $$;
 
--- What a response shows: the 'same' window within 2 s (the clocks of X's servers differ), where the lowest remaining
--- applies, unless it was closed after the call was sent; else 'another' one, which replaces what is known if the response
--- is newer, and with an earlier reset only if it `corrects`. NULL where it changes nothing.
+-- What a response shows: the 'same' window within 2 s (the clocks of X's servers differ), unless it was closed after the
+-- call was sent; else 'another' one, which replaces what is known if the response is newer, and with an earlier reset
+-- only if it `corrects`. NULL where it changes nothing.
 CREATE OR REPLACE FUNCTION window_shown(epoch bigint, known_epoch bigint, is_newer boolean, is_closed boolean, corrects boolean)
 RETURNS text
 LANGUAGE sql IMMUTABLE
@@ -36,12 +37,13 @@ AS $$
 $$;
 
 -- Correct a window by what became of a call, and return until when nothing is sent after a refusal. `describes` says that
--- the response speaks of this window at all, `said_at` is X's Date. store/windows.py explains how a window is kept.
+-- the response speaks of this window at all, `said_at` is X's Date, `undescribed_before` how many calls were settled
+-- without a description when this one was leased. store/windows.py explains how a window is kept.
 CREATE OR REPLACE FUNCTION settle_window(
     of_token integer, at_endpoint text, of_call bigint, sent_at timestamptz, settled_at timestamptz, said_at timestamptz,
-    describes boolean, succeeded boolean, refused boolean, said_limit integer, said_remaining integer, said_epoch bigint,
-    said_day_limit integer, said_day_remaining integer, said_day_epoch bigint, retry_after_s float8, back_off_s float8,
-    longest_back_off_s float8, straddle_s float8, OUT nothing_until timestamptz
+    undescribed_before integer, describes boolean, succeeded boolean, refused boolean, said_limit integer,
+    said_remaining integer, said_epoch bigint, said_day_limit integer, said_day_remaining integer, said_day_epoch bigint,
+    retry_after_s float8, back_off_s float8, longest_back_off_s float8, straddle_s float8, OUT nothing_until timestamptz
 )
 LANGUAGE plpgsql
 AS $$
@@ -54,6 +56,7 @@ DECLARE
     used_up_until bigint := greatest(
         CASE WHEN said_remaining = 0 THEN epoch END, CASE WHEN said_day_remaining = 0 THEN day_epoch END
     );
+    unseen integer;  -- so many undescribed calls beside this one X may have counted after it
     is_newer boolean;
     shown text;
     day_shown text;
@@ -61,6 +64,7 @@ DECLARE
     back_offs integer;
 BEGIN
     SELECT * INTO w FROM tokens_endpoint_rl t WHERE t.token_id = of_token AND t.endpoint = at_endpoint FOR UPDATE;
+    unseen := w.undescribed - undescribed_before;
     is_newer := coalesce(
         sent_at >= w.known_at OR (answered, sent_at) >= (w.answered_at, w.answered_call_at), true
     );
@@ -69,34 +73,38 @@ BEGIN
 
     IF shown = 'another' THEN
         w.in_flight := calls_in_flight(of_token, at_endpoint, sent_at - straddle_s * interval '1 second', of_call);
+        w.opened_at := sent_at;
+        w.remaining := NULL;
+        w.reset_epoch := NULL;
+        w.reset_at := NULL;
     ELSIF sent_at > coalesce(w.opened_at - straddle_s * interval '1 second', '-infinity') THEN
         w.in_flight := greatest(0, w.in_flight - 1);
     END IF;
-
-    IF shown = 'another' THEN
-        w.opened_at := sent_at;
-        w.limit := said_limit;
-        w.remaining := said_remaining;
-        w.reset_epoch := epoch;
-        w.reset_at := settled_at + (epoch - told_at) * interval '1 second';
-    ELSIF shown = 'same' THEN
-        w.limit := said_limit;
-        w.remaining := least(w.remaining, said_remaining);
+    IF shown IS NOT NULL THEN
+        w.limit := CASE WHEN is_newer THEN said_limit ELSE w.limit END;
+        w.remaining := least(
+            CASE WHEN sent_at <= w.observed_at THEN w.remaining END, greatest(0, said_remaining - unseen)
+        );
         w.reset_at := w.reset_at + greatest(0, epoch - w.reset_epoch) * interval '1 second';
         w.reset_epoch := greatest(w.reset_epoch, epoch);
         w.reset_at := least(w.reset_at, settled_at + (w.reset_epoch - told_at) * interval '1 second');
     ELSIF NOT refused AND (epoch IS NULL OR is_newer) THEN
         w.remaining := w.remaining - (w.remaining > 0)::integer;
+        w.day_remaining := w.day_remaining - (w.day_remaining > 0)::integer;
+        w.undescribed := w.undescribed + 1;
     END IF;
 
     IF day_shown = 'another' THEN
-        w.day_limit := said_day_limit;
-        w.day_remaining := said_day_remaining;
-        w.day_reset_epoch := day_epoch;
-        w.day_reset_at := settled_at + (day_epoch - told_at) * interval '1 second';
-    ELSIF day_shown = 'same' THEN
-        w.day_limit := said_day_limit;
-        w.day_remaining := least(w.day_remaining, said_day_remaining);
+        w.day_remaining := NULL;
+        w.day_reset_epoch := NULL;
+        w.day_reset_at := NULL;
+    END IF;
+    IF day_shown IS NOT NULL THEN
+        w.day_limit := CASE WHEN is_newer THEN said_day_limit ELSE w.day_limit END;
+        w.day_remaining := least(
+            CASE WHEN sent_at <= w.observed_at THEN w.day_remaining END, greatest(0, said_day_remaining - unseen)
+        );
+        w.day_reset_epoch := coalesce(w.day_reset_epoch, day_epoch);
         w.day_reset_at := least(w.day_reset_at, settled_at + (day_epoch - told_at) * interval '1 second');
     END IF;
 
@@ -136,7 +144,8 @@ BEGIN
         reset_epoch = w.reset_epoch, reset_at = w.reset_at, day_limit = w.day_limit, day_remaining = w.day_remaining,
         day_reset_epoch = w.day_reset_epoch, day_reset_at = w.day_reset_at, refusals = w.refusals,
         refused_since = w.refused_since, paused_until = w.paused_until, answered_at = w.answered_at,
-        answered_call_at = w.answered_call_at, known_at = w.known_at, observed_at = settled_at
+        answered_call_at = w.answered_call_at, known_at = w.known_at, undescribed = w.undescribed,
+        observed_at = settled_at
     WHERE t.token_id = of_token AND t.endpoint = at_endpoint;
     nothing_until := w.paused_until;
 END

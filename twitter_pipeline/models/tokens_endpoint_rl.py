@@ -35,5 +35,6 @@ class TokenEndpointRateLimit(Base):
     answered_at: Mapped[datetime | None]
     answered_call_at: Mapped[datetime | None]
     known_at: Mapped[datetime | None]
+    undescribed: Mapped[int] = mapped_column(Integer, server_default="0")
     refused_since: Mapped[datetime | None]
     paused_until: Mapped[datetime | None]

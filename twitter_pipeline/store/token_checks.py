@@ -13,11 +13,11 @@ BEGIN_CHECK = """
 WITH taken AS (
     UPDATE tokens_endpoint_rl SET in_flight = in_flight + 1, leased_at = clock_timestamp()
     WHERE token_id = %(token_id)s AND endpoint = %(endpoint)s
-    RETURNING token_id, endpoint, leased_at
+    RETURNING token_id, endpoint, leased_at, undescribed
 )
 INSERT INTO api_calls (called_at, endpoint, token_id)
 SELECT leased_at, endpoint, token_id FROM taken
-RETURNING id, called_at
+RETURNING id, called_at, (SELECT undescribed FROM taken)
 """
 
 # What no response can have said stems from a clock of this server that was wrong.
@@ -39,7 +39,8 @@ def forget_impossible_state(database: Database, token_ids: Sequence[int]) -> Non
 
 def begin_check(database: Database, token: TokenState, endpoint: Endpoint) -> Lease:
     """Take the right to one call with a token that is out of use, whatever its window says."""
-    call_id, called_at = database.execute(BEGIN_CHECK, {"token_id": token.id, "endpoint": endpoint.value})[0]
+    params = {"token_id": token.id, "endpoint": endpoint.value}
+    call_id, called_at, undescribed = database.execute(BEGIN_CHECK, params)[0]
     return Lease(
         call_id=call_id,
         token_id=token.id,
@@ -49,4 +50,5 @@ def begin_check(database: Database, token: TokenState, endpoint: Endpoint) -> Le
         user_id=None,
         fetch_run_id=None,
         is_test=token.status is not TokenStatus.ACTIVE,
+        undescribed=undescribed,
     )

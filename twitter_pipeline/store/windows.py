@@ -5,6 +5,11 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
 - open: `reset_at` lies ahead. A call may be leased while `remaining > in_flight`. `remaining` is the least X has said
   in this window, and every settled call is counted in it; a call in flight may be counted or not. So
   `remaining - in_flight` never promises too much, and rises by itself as answers come in.
+- Calls beside each other are counted in any order, and X's Date has whole seconds: of their responses the lowest
+  `remaining` applies, also of one that seems older. A call that was sent after all others had been settled shows what
+  they left, more or less than was thought.
+- A call that was settled without a description of the window, as after a time-out or a 5xx, may have been counted. Was
+  it settled while another was under way, the response of that one may count it or not, so it does not.
 - closed: `reset_at` is null or past. One call is leased to find out; its headers open the window.
 - spaced: where X wants time between two calls, the next is leased so long after the latest answer. When a call reached
   X is not known, only that it was before its answer.
@@ -16,7 +21,8 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
   leased less than `STRADDLE_S` before may reach X after the reset, so it still counts then. An older one was counted in
   the old window; if its worker died, it is forgotten here.
 - ordered: the newest response decides, by X's Date and then by when its call was sent; a call that was sent after the
-  newest response had been settled is newer whatever its Date. An older response only reduces `in_flight`.
+  newest response had been settled is newer whatever its Date. An older response only reduces `in_flight`, and
+  `remaining` in its own window.
 - bounded: a reset that is past or farther ahead of X's own Date than its window is long is unknown.
 - paused: after a 429 nothing is sent until the latest reset it shows for a limit with no call left, else for a back-off
   that doubles with each refusal that no success has followed. Then one call at a time finds out.
@@ -61,7 +67,7 @@ LEASE = """
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
 ), chosen AS (
-    SELECT w.token_id, t.env_key, t.status, clock.now, coalesce(w.reset_at > clock.now, false) AS is_open
+    SELECT w.token_id, t.env_key, t.status, w.undescribed, clock.now, coalesce(w.reset_at > clock.now, false) AS is_open
     FROM tokens_endpoint_rl w
     JOIN tokens t ON t.id = w.token_id
     CROSS JOIN clock
@@ -130,7 +136,8 @@ WITH clock AS (
     FROM taken, chosen
     RETURNING id
 )
-SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.now FROM logged, chosen
+SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.undescribed, chosen.now
+FROM logged, chosen
 """
 
 # With budgets the call is taken only if they allow what it may cost at most, which is reserved with its row.
@@ -158,7 +165,7 @@ LEASE_WITHIN = (
         "%(fetch_run_id)s::bigint,\n           %(reserved_posts)s::int, %(reserved_users)s::int\n    FROM taken",
     )
     .replace(
-        "chosen.now FROM logged, chosen",
+        "chosen.now\nFROM logged, chosen",
         "chosen.now, chosen.period, chosen.is_used_up\nFROM allowed AS chosen LEFT JOIN logged ON true",
     )
 )
@@ -195,9 +202,9 @@ WITH clock AS (
 )
 SELECT settled.* FROM logged, clock, settle_window(
     %(token_id)s::int, %(endpoint)s, %(call_id)s::bigint, logged.called_at, clock.now, %(answered_at)s::timestamptz,
-    %(describes)s::bool, %(succeeded)s::bool, %(refused)s::bool, %(limit)s::int, %(remaining)s::int,
-    %(epoch)s::bigint, %(day_limit)s::int, %(day_remaining)s::int, %(day_epoch)s::bigint, %(retry_after_s)s::float8,
-    %(back_off_s)s::float8, %(longest_s)s::float8, %(straddle_s)s::float8
+    %(undescribed)s::int, %(describes)s::bool, %(succeeded)s::bool, %(refused)s::bool, %(limit)s::int,
+    %(remaining)s::int, %(epoch)s::bigint, %(day_limit)s::int, %(day_remaining)s::int, %(day_epoch)s::bigint,
+    %(retry_after_s)s::float8, %(back_off_s)s::float8, %(longest_s)s::float8, %(straddle_s)s::float8
 ) AS settled
 """
 
@@ -220,8 +227,9 @@ ORDER BY t.env_key
 class Lease:
     """The right to send one call with one token; also the row in `api_calls` that it will be settled on.
 
-    Where it `is_test`, its response decides whether a token that is out of use works again. `reserved` is what it may
-    cost at most, None where no budget is set.
+    Where it `is_test`, its response decides whether a token that is out of use works again. `undescribed` counts the
+    calls that were settled before without a description of the window: its response counts them all. `reserved` is what
+    it may cost at most, None where no budget is set.
     """
 
     call_id: int
@@ -232,6 +240,7 @@ class Lease:
     user_id: int | None
     fetch_run_id: int | None
     is_test: bool
+    undescribed: int = 0
     reserved: Cost | None = None
 
 
@@ -383,9 +392,9 @@ def lease_call(
     rows = database.execute(LEASE, params)
     if not rows:
         return None
-    call_id, token_id, env_key, status, called_at = rows[0]
+    call_id, token_id, env_key, status, undescribed, called_at = rows[0]
     is_test = status != TokenStatus.ACTIVE
-    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test)
+    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test, undescribed)
 
 
 def lease_call_within(
@@ -425,12 +434,14 @@ def lease_call_within(
     )
     if not rows:
         return None
-    call_id, token_id, env_key, status, called_at, period, is_used_up = rows[0]
+    call_id, token_id, env_key, status, undescribed, called_at, period, is_used_up = rows[0]
     if call_id is None:
         # Without a period another process has just taken the call that tests the token.
         return None if period is None else Short(Period(period), is_used_up)
     is_test = status != TokenStatus.ACTIVE
-    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test, purse.most)
+    return Lease(
+        call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test, undescribed, purse.most
+    )
 
 
 def _lease_params(
@@ -489,6 +500,7 @@ def settle_call(
             "remaining": window.remaining if window else None,
             "epoch": window.reset_epoch if window else None,
             "answered_at": limits.answered_at,
+            "undescribed": lease.undescribed,
             "describes": settlement.describes_window,
             "succeeded": settlement.succeeded,
             "refused": settlement.refused,

@@ -221,10 +221,62 @@ def test_what_another_program_used_is_believed(open_desk: Desk) -> None:
     assert open_desk.budget(4) == 4
 
 
-def test_the_same_window_never_grows(open_desk: Desk) -> None:
-    open_desk.settle(open_desk.must_lease(2), 3, window(40, 900))
+def test_beside_each_other_the_lowest_remaining_applies_whatever_order_the_dates_show(open_desk: Desk) -> None:
+    earlier, later = open_desk.must_lease(2), open_desk.must_lease(2.5)
+    open_desk.settle(later, 4, window(9, 900), answered_at=3)
+    open_desk.settle(earlier, 4.5, window(8, 900), answered_at=2)
 
-    assert open_desk.row() == Row(10, 0, 900)
+    assert (open_desk.row(), open_desk.budget(5)) == (Row(8, 0, 900), 8)
+
+
+def test_beside_each_other_a_higher_remaining_frees_nothing(open_desk: Desk) -> None:
+    leases = [open_desk.must_lease(2) for _ in range(2)]
+    open_desk.settle(leases[0], 3, window(4, 900))
+    open_desk.settle(leases[1], 4, window(40, 900))
+
+    assert open_desk.row() == Row(4, 0, 900)
+
+
+@pytest.mark.parametrize("told", [40, 4])
+def test_a_call_sent_after_all_others_were_settled_shows_what_is_left(open_desk: Desk, told: int) -> None:
+    open_desk.settle(open_desk.must_lease(2), 3, window(told, 900), day=window(told, 80_000))
+    open_desk.settle(open_desk.must_lease(4), 5, window(8, 900), day=window(98, 80_000))
+
+    (state,) = open_desk.states(6)
+    assert (state.remaining, state.day_remaining) == (8, 98)
+
+
+def test_an_older_response_does_not_change_the_limit(open_desk: Desk) -> None:
+    older = open_desk.must_lease(2)
+    open_desk.settle(open_desk.must_lease(3), 20, window(8, 900))
+    open_desk.settle(older, 21, window(7, 900, limit=1), answered_at=5)
+
+    assert (open_desk.row(), open_desk.states(22)[0].limit) == (Row(7, 0, 900), 50)
+
+
+@pytest.mark.parametrize("fault_first", [True, False])
+def test_a_response_beside_a_fault_may_not_count_it(open_desk: Desk, fault_first: bool) -> None:
+    fault, response = open_desk.must_lease(2), open_desk.must_lease(2)
+    if fault_first:
+        open_desk.settle(fault, 3, None, outcome=CallOutcome.CONNECTION_FAULT)
+    open_desk.settle(response, 3, window(9, 900), day=window(20, 80_000))
+    if not fault_first:
+        open_desk.settle(fault, 3, None, outcome=CallOutcome.CONNECTION_FAULT)
+    beside = open_desk.states(4)[0]
+    open_desk.settle(open_desk.must_lease(4), 5, window(8, 900), day=window(19, 80_000))
+
+    after = open_desk.states(6)[0]
+    assert (beside.remaining, beside.day_remaining) == (8, 19)
+    # It was counted before, by the call after both.
+    assert (after.remaining, after.day_remaining) == (8, 19)
+
+
+def test_a_new_window_may_not_count_a_fault_beside_the_call_that_shows_it(open_desk: Desk) -> None:
+    fault, response = open_desk.must_lease(898), open_desk.must_lease(898)
+    open_desk.settle(fault, 901, None, outcome=CallOutcome.CONNECTION_FAULT)
+    open_desk.settle(response, 902, window(49, 1_800))
+
+    assert open_desk.row() == Row(48, 0, 1_800)
 
 
 def test_a_new_window_starts_with_what_it_says(open_desk: Desk) -> None:

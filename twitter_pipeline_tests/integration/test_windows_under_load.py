@@ -269,13 +269,14 @@ def test_all_that_the_limits_allow_is_used_and_nothing_is_refused(database: Data
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_faults_with_the_headers_of_another_limiter_cost_next_to_nothing(database: Database, seed: int) -> None:
-    simulation = Simulation(database, seed=seed, fault_rate=0.2, limit=50)
-    simulation.run(until=4 * LENGTH_S)
+def test_faults_with_the_headers_of_another_limiter_cost_no_refusal_and_next_to_nothing(
+    database: Database, seed: int
+) -> None:
+    simulation = Simulation(database, seed=seed, fault_rate=0.2, limit=100)
+    simulation.run(until=3 * LENGTH_S)
 
-    # Whether X has counted a call before or after one beside it that failed, nobody can know.
-    assert len(simulation.refusals) <= 2
-    assert simulation.used_share(4 * LENGTH_S) == pytest.approx(1, abs=0.02)
+    # Whether X has counted a call before or after one beside it that failed cannot be known: some stay unused for that.
+    assert (simulation.refusals, simulation.used_share(3 * LENGTH_S)) == ([], pytest.approx(1, abs=0.02))
 
 
 @pytest.mark.parametrize("seed", range(2))

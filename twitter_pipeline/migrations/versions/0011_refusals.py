@@ -28,6 +28,6 @@ def downgrade() -> None:
     )
     op.execute(
         "ALTER TABLE tokens_endpoint_rl DROP COLUMN answered_at, DROP COLUMN answered_call_at, DROP COLUMN known_at, "
-        "DROP COLUMN refused_since, DROP COLUMN paused_until"
+        "DROP COLUMN undescribed, DROP COLUMN refused_since, DROP COLUMN paused_until"
     )
-    op.execute("DROP FUNCTION window_shown, plausible_reset")
+    op.execute("DROP FUNCTION settle_window, window_shown, plausible_reset")
