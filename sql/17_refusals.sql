@@ -172,5 +172,7 @@ ALTER TABLE tokens
     ADD CONSTRAINT token_until_is_for_tokens_out_of_use CHECK (status_until IS NULL OR status <> 'active'),
     ADD CONSTRAINT token_refusals_not_negative CHECK (refusals >= 0);
 
+ALTER TYPE alert_kind ADD VALUE IF NOT EXISTS 'calls_refused' AFTER 'no_token_left';  -- of one token at one endpoint
+
 UPDATE tokens SET status_until = now() + interval '1 day' WHERE status_until > now() + interval '32 days';
 UPDATE tokens SET status_until = now() WHERE status <> 'active' AND status_until IS NULL;

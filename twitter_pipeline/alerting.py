@@ -12,12 +12,14 @@ from twitter_pipeline.alerts import (
     judge_accounts,
     judge_budgets,
     judge_names,
+    judge_refusals,
     judge_tokens,
     payload_of,
     plan_changes,
 )
 from twitter_pipeline.budgets import Cost
 from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.activity import load_all_windows
 from twitter_pipeline.store.alerts import (
     give_back,
     load_tracked_accounts,
@@ -56,13 +58,14 @@ class Told:
 
 
 def find_troubles(database: Database, settings: Settings, open_alerts: Sequence[OpenAlert]) -> Findings:
-    """Look at the tokens, the tracked accounts, the budgets that are set, and what X does not know of requests."""
+    """Look at the tokens, their windows, what X does not know of requests, the tracked accounts, and the budgets."""
     unknown = [each.subject for each in open_alerts if each.kind is AlertKind.NAME_REFUSED]
     gone = [int(each.subject) for each in open_alerts if each.kind is AlertKind.ACCOUNT_GONE]
     budgets, page = settings.budgets, Cost(posts=settings.page_size)
     spent = load_spent(database, budgets) if budgets else []
     return (
         judge_tokens(load_tokens(database), settings.bearer_tokens)
+        + judge_refusals(load_all_windows(database), settings.bearer_tokens)
         + judge_accounts(load_tracked_accounts(database, alerted=gone))
         + judge_budgets(spent, budgets, settings.prices, wanted=page)
         + judge_names(load_refusals(database), unknown)

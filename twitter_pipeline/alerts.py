@@ -3,15 +3,18 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 from twitter_pipeline.budgets import Budgets, Cost, Spent, describe_used_up
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.health import MEND_TOKEN
 from twitter_pipeline.prices import Prices
+from twitter_pipeline.store.activity import Window
 from twitter_pipeline.store.refused_names import Refusal
 from twitter_pipeline.store.tokens import TokenState
 from twitter_pipeline.words import AlertKind, TokenStatus
+from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.problems import one_line
 
 Key = tuple[AlertKind, str]
@@ -201,6 +204,34 @@ def _all(tokens: int) -> str:
     return "the only one is" if tokens == 1 else f"all {tokens:,} of this environment are"
 
 
+def judge_refusals(windows: Iterable[Window], env_keys: Iterable[str]) -> Findings:
+    """Find where X has refused calls of the tokens of this environment and has answered none since."""
+    refused = {(each.env_key, each.endpoint): each for each in windows if each.refused_since is not None}
+    troubles: list[Trouble] = []
+    well: set[Key] = set()
+    for env_key, endpoint in product(env_keys, Endpoint):
+        subject = f"{endpoint} with {env_key}"
+        window = refused.get((env_key, endpoint))
+        if window is None or window.refused_since is None:
+            well.add((AlertKind.CALLS_REFUSED, subject))
+        else:
+            troubles.append(_refusal_trouble(window, subject, window.refused_since))
+    return Findings(tuple(troubles), frozenset(well))
+
+
+def _refusal_trouble(window: Window, subject: str, since: datetime) -> Trouble:
+    until = "" if window.paused_until is None else f" until {window.paused_until.astimezone(UTC):%H:%M:%S} UTC"
+    return Trouble(
+        AlertKind.CALLS_REFUSED,
+        subject,
+        f"calls of {subject}",
+        since,
+        f"X refuses calls of {window.endpoint} to {window.env_key} (429) since {_instant(since)}: nothing is sent with "
+        f"it there{until}, then one call finds out. Other tokens go on. To do: nothing, unless it lasts; then see "
+        "whether another program uses the token",
+    )
+
+
 def judge_accounts(accounts: Iterable[TrackedAccount]) -> Findings:
     """Find the tracked accounts that cannot be read."""
     troubles: list[Trouble] = []
@@ -347,6 +378,8 @@ def end_message(alert: OpenAlert, now: datetime) -> str:
             return f"Token {alert.called} works again; it was out of use {spell}"
         case AlertKind.NO_TOKEN_LEFT:
             return f"A token works again; there was none {spell}"
+        case AlertKind.CALLS_REFUSED:
+            return f"X answers {alert.called} again; it refused them {spell}"
         case AlertKind.BUDGET_REACHED:
             return f"There is budget again: {alert.called} was used up {spell}"
         case AlertKind.PROMISE_BROKEN:

@@ -95,6 +95,7 @@ class AlertKind(StrEnum):
 
     TOKEN_OUT_OF_USE = "token_out_of_use"  # noqa: S105 a word, not a secret
     NO_TOKEN_LEFT = "no_token_left"  # noqa: S105 a word, not a secret
+    CALLS_REFUSED = "calls_refused"
     BUDGET_REACHED = "budget_reached"
     PROMISE_BROKEN = "promise_broken"
     ACCOUNT_GONE = "account_gone"

@@ -39,8 +39,9 @@ _STARTED_BY = ("dagster/sensor_name", "dagster/schedule_name")
     minimum_interval_seconds=LOOK_EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Tells when a token dies or the last one is gone, a budget is reached, the promise of monitoring is broken, a "
-        "tracked account vanishes or a run fails, and when it is over: in the log, and to TWITTER_ALERT_WEBHOOK."
+        "Tells when a token dies or the last one is gone, X refuses calls, a budget is reached, the promise of "
+        "monitoring is broken, a tracked account vanishes or a run fails, and when it is over: in the log, and to "
+        "TWITTER_ALERT_WEBHOOK."
     ),
 )
 def alerts_sensor(context: dg.SensorEvaluationContext, database: dg.ResourceParam[OpenDatabase]) -> dg.SkipReason:

@@ -19,7 +19,9 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.retention import delete_old_alerts
 from twitter_pipeline.store.tokens import load_tokens, register_tokens, save_token_status
 from twitter_pipeline.store.users import save_availability
-from twitter_pipeline.words import AlertKind, TokenStatus
+from twitter_pipeline.store.windows import Settlement, lease_call, settle_call
+from twitter_pipeline.words import AlertKind, CallOutcome, TokenStatus
+from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline_tests.webhooks import Receiver, receiver
 
 KEYS = ("TWITTER_BEARER_1", "TWITTER_BEARER_2")
@@ -90,6 +92,26 @@ def test_a_trouble_is_told_once_and_once_more_when_it_is_over(
     logged = [(record.levelname, record.getMessage().partition(" since")[0]) for record in caplog.records]
     assert logged[0] == ("WARNING", "Alert: Token TWITTER_BEARER_1 is invalid")
     assert [level for level, _ in logged] == ["WARNING", "INFO"]
+
+
+def test_refused_calls_are_told_until_x_answers_again(database: Database, slack: Receiver, posting: Settings) -> None:
+    now = datetime.now(UTC)
+
+    def call(seconds: float, outcome: CallOutcome, status: int) -> None:
+        at = now + timedelta(seconds=seconds)
+        lease = lease_call(database, Endpoint.USERS, [KEYS[0]], lease_s=60, now=at)
+        assert lease is not None
+        settle_call(database, lease, Settlement(outcome, status), now=at)
+        look(database, posting)
+
+    call(0, CallOutcome.TOO_MANY_REQUESTS, 429)
+    call(61, CallOutcome.TOO_MANY_REQUESTS, 429)
+    call(200, CallOutcome.SERVER_FAULT, 503)
+    call(202, CallOutcome.OK, 200)
+    call(203, CallOutcome.TOO_MANY_REQUESTS, 429)
+
+    subject = "/2/users with TWITTER_BEARER_1"
+    assert slack.alerts == [(AlertKind.CALLS_REFUSED, subject, is_over) for is_over in (False, True, False)]
 
 
 def test_a_token_that_dies_twice_is_told_twice(database: Database, slack: Receiver, posting: Settings) -> None:

@@ -17,6 +17,7 @@ from twitter_pipeline.alerts import (
     Trouble,
     judge_accounts,
     judge_budgets,
+    judge_refusals,
     judge_runs,
     judge_tokens,
     judge_watch,
@@ -26,6 +27,7 @@ from twitter_pipeline.alerts import (
 from twitter_pipeline.budgets import Budgets, Cost, Limit, Period, Spent
 from twitter_pipeline.errors import Availability
 from twitter_pipeline.prices import Prices
+from twitter_pipeline.store.activity import Window
 from twitter_pipeline.store.tokens import TokenState
 from twitter_pipeline.words import AlertKind, TokenStatus
 
@@ -117,6 +119,30 @@ def test_a_token_that_was_never_used_counts_as_one_that_is_left() -> None:
     findings = judge_tokens([token(1, TokenStatus.INVALID)], BOTH)
 
     assert kinds(findings.troubles) == [(AlertKind.TOKEN_OUT_OF_USE, ONE)]
+
+
+def refused(number: int, since: datetime | None) -> Window:
+    until = since and since + timedelta(minutes=4, seconds=5)
+    key = f"TWITTER_BEARER_{number}"
+    return Window(key, "/2/users", 300, 0, None, None, None, None, 0, LATER, refused_since=since, paused_until=until)
+
+
+def test_refused_calls_are_told_once_for_each_token_and_endpoint_until_x_answers_again() -> None:
+    before, begun = judge_refusals([refused(1, None)], BOTH), judge_refusals([refused(1, NOON), refused(3, NOON)], BOTH)
+    again = judge_refusals([refused(1, NOON + timedelta(minutes=10))], BOTH)
+    (trouble,) = plan(before, begun).begun
+
+    assert trouble.key == (AlertKind.CALLS_REFUSED, "/2/users with TWITTER_BEARER_1")
+    assert trouble.message.startswith(
+        "X refuses calls of /2/users to TWITTER_BEARER_1 (429) since 2026-11-22 12:00 UTC: "
+        "nothing is sent with it there until 12:04:05 UTC, then one call finds out."
+    )
+    assert plan(begun, again) == Changes()
+    assert plan(begun, before).ended == {
+        0: "X answers calls of /2/users with TWITTER_BEARER_1 again; "
+        "it refused them from 2026-11-22 12:00 UTC to 2026-11-22 13:30 UTC"
+    }
+    assert plan(begun, judge_refusals([refused(1, NOON)], [TWO])) == Changes(moot=(0,))
 
 
 @pytest.mark.parametrize(

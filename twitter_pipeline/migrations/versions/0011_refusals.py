@@ -21,6 +21,7 @@ def downgrade() -> None:
         "UPDATE tokens SET status = 'active', status_reason = NULL, status_until = NULL "
         "WHERE status::text = 'suspended'"
     )
+    op.execute("DELETE FROM alerts WHERE kind::text = 'calls_refused'")
     op.execute("UPDATE tokens SET status_until = NULL WHERE status <> 'capped'")
     op.execute(
         "ALTER TABLE tokens DROP COLUMN refusals, DROP CONSTRAINT token_until_is_for_tokens_out_of_use, "
