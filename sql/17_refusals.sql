@@ -168,6 +168,7 @@ ALTER TABLE tokens
     DROP CONSTRAINT IF EXISTS token_until_is_for_capped,
     DROP CONSTRAINT IF EXISTS token_until_is_for_tokens_out_of_use,
     DROP CONSTRAINT IF EXISTS token_refusals_not_negative,
+    ADD COLUMN IF NOT EXISTS capped_until timestamptz,  -- X's date, which stays while a cap is tested before it
     ADD COLUMN IF NOT EXISTS refusals integer NOT NULL DEFAULT 0,  -- tests in a row that X has refused: each doubles the time to the next
     ADD CONSTRAINT token_until_is_for_tokens_out_of_use CHECK (status_until IS NULL OR status <> 'active'),
     ADD CONSTRAINT token_refusals_not_negative CHECK (refusals >= 0);

@@ -175,7 +175,7 @@ def judge_tokens(states: Sequence[TokenState], env_keys: Collection[str]) -> Fin
 
 
 def _token_trouble(token: TokenState) -> Trouble:
-    until = "" if token.until is None else f", until {_instant(token.until)}"
+    until = "" if token.until is None else f", tested again after {_instant(token.until)}"
     return Trouble(
         AlertKind.TOKEN_OUT_OF_USE,
         token.env_key,

@@ -34,7 +34,7 @@ MEND_TOKEN = {
     TokenStatus.SUSPENDED: "nothing: one call is about to show whether it works",
     TokenStatus.INVALID: "put the right one into .env, then: twitter-pipeline tokens check",
     TokenStatus.REVOKED: "mend it in X's developer console, then: twitter-pipeline tokens check",
-    TokenStatus.CAPPED: "it is tried again by itself when X says, else daily",
+    TokenStatus.CAPPED: "top up or wait: it is tested again when X says, else daily, and at once by a command",
 }
 
 

@@ -19,12 +19,11 @@ from twitter_pipeline.store.tokens import (
     load_tokens,
     postpone_test,
     register_tokens,
-    save_token_refusal,
     save_token_status,
 )
 from twitter_pipeline.store.windows import Lease, lease_call, settle_call
 from twitter_pipeline.token_page import free_at, is_used_up
-from twitter_pipeline.tokens import retire
+from twitter_pipeline.tokens import retire, save_retirement
 from twitter_pipeline.words import TokenStatus
 from twitter_pipeline.x_api.client import XApiClient
 from twitter_pipeline.x_api.endpoints import Endpoint
@@ -95,12 +94,8 @@ def _judge_refusal(database: Database, token: TokenState, lease: Lease, error: A
     if retirement is None:
         postpone_test(database, token.id)
         return _untested(token, str(error))
-    status, until = retirement
-    if status is TokenStatus.CAPPED:
-        save_token_status(database, token.id, status, reason=str(error), until=until)
-    else:
-        saved = save_token_refusal(database, token.id, status, reason=str(error), called_at=lease.called_at)
-        status = saved[0] if saved else token.status
+    saved = save_retirement(database, lease, error, *retirement)
+    status = saved[0] if saved else token.status
     return TokenCheck(token.env_key, token.status, status, str(error))
 
 

@@ -38,6 +38,7 @@ from twitter_pipeline.store.tokens import (
     refuse_to_mix,
     register_tokens,
     retest_tokens,
+    save_token_cap,
     save_token_refusal,
     save_token_status,
 )
@@ -57,9 +58,6 @@ from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.problems import LONGEST_CAP
 
 logger = logging.getLogger(__name__)
-
-RECHECK_CAPPED_AFTER = timedelta(days=1)
-"""A cap whose end X does not tell is tried again daily: credits may be bought, limits raised, months end."""
 
 _CONTENDED_PAUSE_S = 0.1
 _LONGEST_CONTENDED_PAUSE_S = 1.0
@@ -118,7 +116,8 @@ class TokenPool:
     whatever their wishes, until nothing is lost by taking it. Setting `stop` ends every wait with Interrupted. That an
     endpoint is closed to a token that works elsewhere is known to this pool only: the next one asks once again.
     No call is sent that could cost more than the `budgets` have left, whatever other pools send at the same time.
-    With `retests`, as when a user starts something, the first call with each token that X has refused tests it.
+    With `retests`, as when a user starts something, the first call with each token that X has refused or
+    capped tests it.
     """
 
     def __init__(
@@ -292,17 +291,14 @@ class TokenPool:
         self._wake(len(self._waiting) + 1)
 
     def _retire(self, lease: Lease, error: ApiError, status: TokenStatus, until: datetime | None) -> None:
-        if status is TokenStatus.CAPPED:
-            save_token_status(self._database, lease.token_id, status, reason=str(error), until=until)
-            logger.warning("Token %s is %s: %s", lease.env_key, status, error, extra=_details(lease))
-            return
-        saved = save_token_refusal(self._database, lease.token_id, status, reason=str(error), called_at=lease.called_at)
+        saved = save_retirement(self._database, lease, error, status, until)
         if saved is None:
             return
         status, until = saved
-        self._forbidden_until[lease.endpoint, lease.env_key] = until
+        if status is not TokenStatus.CAPPED:
+            self._forbidden_until[lease.endpoint, lease.env_key] = until
         text = "Token %s is %s, and tested again after %s: %s"
-        at = f"{until.astimezone(UTC):%H:%M:%S} UTC"
+        at = f"{until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         logger.warning(text, lease.env_key, status, at, error, extra=_details(lease))
 
     def _end_test(self, lease: Lease) -> None:
@@ -405,7 +401,7 @@ class TokenPool:
 
 
 def retire(error: ApiError, *, now: datetime) -> tuple[TokenStatus, datetime | None] | None:
-    """Decide whether an answer takes its token out of use, as what and until when."""
+    """Decide whether an answer takes its token out of use, as what, and until when if X gives a date."""
     match error:
         case TokenRejected():
             return TokenStatus.INVALID, None
@@ -414,9 +410,18 @@ def retire(error: ApiError, *, now: datetime) -> tuple[TokenStatus, datetime | N
         case UsageCapped():
             # A date that has come already, as today's has, would have the token tried again at once, and without end.
             told = error.until is not None and now < error.until <= now + LONGEST_CAP
-            return TokenStatus.CAPPED, error.until if told else now + RECHECK_CAPPED_AFTER
+            return TokenStatus.CAPPED, error.until if told else None
         case _:
             return None
+
+
+def save_retirement(
+    database: Database, lease: Lease, error: ApiError, status: TokenStatus, until: datetime | None
+) -> tuple[TokenStatus, datetime] | None:
+    """Store what `retire` has decided; return the token's status and when it is tested again, None if that is stale."""
+    if status is TokenStatus.CAPPED:
+        return save_token_cap(database, lease.token_id, reason=str(error), until=until, called_at=lease.called_at)
+    return save_token_refusal(database, lease.token_id, status, reason=str(error), called_at=lease.called_at)
 
 
 def waits_until(windows: list[WindowState], *, lease_s: float, share: float = 1.0) -> datetime | None:

@@ -22,4 +22,5 @@ class Token(Base):
     status_since: Mapped[datetime] = mapped_column(server_default=func.now())
     status_until: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    capped_until: Mapped[datetime | None]
     refusals: Mapped[int] = mapped_column(Integer, server_default="0")

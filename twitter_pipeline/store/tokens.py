@@ -36,6 +36,7 @@ UPDATE tokens
 SET status = %(status)s::token_status,
     status_reason = %(reason)s,
     status_until = %(until)s::timestamptz,
+    capped_until = NULL,
     refusals = 0,
     status_since = CASE WHEN status = %(status)s::token_status THEN status_since ELSE now() END
 WHERE id = %(token_id)s
@@ -59,6 +60,22 @@ WHERE t.id = %(token_id)s AND t.status_since <= %(called_at)s
 RETURNING t.status::text, t.status_until
 """
 
+# A cap that is shown again without a date keeps the date that X gave before.
+CAP = """
+UPDATE tokens t
+SET status = 'capped',
+    status_reason = %(reason)s,
+    status_since = CASE WHEN t.status = 'active' THEN clock_timestamp() ELSE t.status_since END,
+    status_until = coalesce(
+        %(until)s::timestamptz, CASE WHEN t.capped_until > clock_timestamp() THEN t.capped_until END,
+        clock_timestamp() + %(retest_s)s * interval '1 second'
+    ),
+    capped_until = coalesce(%(until)s::timestamptz, t.capped_until),
+    refusals = t.refusals + 1
+WHERE t.id = %(token_id)s AND t.status_since <= %(called_at)s
+RETURNING t.status::text, t.status_until
+"""
+
 POSTPONE = """
 UPDATE tokens SET status_until = clock_timestamp() + %(suspended_s)s * interval '1 second'
 WHERE id = %(token_id)s AND status = 'suspended'
@@ -66,7 +83,7 @@ WHERE id = %(token_id)s AND status = 'suspended'
 
 RETEST = """
 UPDATE tokens SET status_until = clock_timestamp()
-WHERE env_key = ANY (%(env_keys)s::text[]) AND status IN ('invalid', 'revoked')
+WHERE env_key = ANY (%(env_keys)s::text[]) AND status IN ('invalid', 'revoked', 'capped')
 """
 
 SUSPENDED_S = 5.0
@@ -74,6 +91,7 @@ SUSPENDED_S = 5.0
 
 FIRST_RETEST_S = 60.0
 LONGEST_RETEST_S = 86_400.0
+"""A cap without a date is tested so often too: credits may be bought, limits raised, months end."""
 
 WORKER_LOCK = 7_305_811
 """First key of the advisory locks by which workers tell which tokens they have; the second is a hash of the key."""
@@ -123,8 +141,7 @@ class TokenState:
     def __str__(self) -> str:
         if self.status is TokenStatus.ACTIVE:
             return f"{self.env_key}: active"
-        word = "until" if self.status is TokenStatus.CAPPED else "tested again after"
-        until = f", {word} {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
+        until = f", tested again after {self.until:%Y-%m-%d %H:%M} UTC" if self.until else ""
         return f"{self.env_key}: {self.status} since {self.since:%Y-%m-%d %H:%M} UTC{until} ({self.reason})"
 
 
@@ -180,13 +197,22 @@ def save_token_refusal(
     return (TokenStatus(rows[0][0]), rows[0][1]) if rows else None
 
 
+def save_token_cap(
+    database: Database, token_id: int, *, reason: str, until: datetime | None, called_at: datetime
+) -> tuple[TokenStatus, datetime] | None:
+    """Take a token that X has capped out of use, until X's date if it has given one; return as `save_token_refusal`."""
+    params = {"token_id": token_id, "reason": reason, "until": until, "called_at": called_at}
+    rows = database.execute(CAP, {**params, "retest_s": LONGEST_RETEST_S})
+    return (TokenStatus(rows[0][0]), rows[0][1]) if rows else None
+
+
 def postpone_test(database: Database, token_id: int) -> None:
     """Leave a token suspended a little longer, after a test that has shown nothing."""
     database.execute(POSTPONE, {"token_id": token_id, "suspended_s": SUSPENDED_S})
 
 
 def retest_tokens(database: Database, env_keys: Iterable[str]) -> None:
-    """Let one call test each of these tokens that X has refused, now."""
+    """Let one call test each of these tokens that X has refused or capped, now."""
     database.execute(RETEST, {"env_keys": sorted(env_keys)})
 
 

@@ -393,6 +393,32 @@ def test_a_capped_token_whose_date_has_passed_is_active_again_when_it_works(
     assert (again.is_test, token.status, token.reason, token.until) == (True, TokenStatus.ACTIVE, None, None)
 
 
+def test_a_command_of_a_user_tests_a_capped_token_and_x_s_date_stays(database: Database) -> None:
+    one = {"TWITTER_BEARER_1": SECRETS["TWITTER_BEARER_1"]}
+    dated = UsageCapped("spent", status=403)
+    dated.until = datetime.now(UTC) + timedelta(days=9)
+    reject(TokenPool(database, one, lease_s=60), dated)
+    (first,) = load_tokens(database)
+    test = reject(TokenPool(database, one, lease_s=60, retests=True), UsageCapped("no credits", status=402))
+    (refused,) = load_tokens(database)
+    # A second command, whose answer is a fault, leaves the date too.
+    command = TokenPool(database, one, lease_s=60, retests=True)
+    reject(command, ServerFault("x", status=503))
+    database.execute("UPDATE tokens SET status_until = now()")
+    (tested,) = load_tokens(database)
+    reject(command, UsageCapped("no credits", status=402))
+    (after_fault,) = load_tokens(database)
+
+    assert test.is_test
+    assert [each.status for each in (first, refused, after_fault)] == [TokenStatus.CAPPED] * 3
+    assert {each.until for each in (first, refused, after_fault)} == {dated.until}
+    assert {each.since for each in (first, refused, tested, after_fault)} == {first.since}
+    # It counts as out of use while the test is under way, so its alert goes on.
+    assert (tested.status, tested.out_of_use) == (TokenStatus.SUSPENDED, True)
+    with pytest.raises(NoTokenAvailable, match=r"capped since .*, tested again after .* UTC"):
+        command.lease(ENDPOINT)
+
+
 @pytest.mark.parametrize("days", [-1, 33, 4_000])
 def test_a_cap_until_a_date_that_cannot_be_one_is_tried_again_daily(
     pool: TokenPool, database: Database, days: int

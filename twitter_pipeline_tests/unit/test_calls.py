@@ -16,7 +16,7 @@ from twitter_pipeline.calls import (
 )
 from twitter_pipeline.errors import ApiError, TooManyRequests, UsageCapped
 from twitter_pipeline.store.windows import FIRST_BACK_OFF_S
-from twitter_pipeline.tokens import RECHECK_CAPPED_AFTER, retire
+from twitter_pipeline.tokens import retire
 from twitter_pipeline.words import CallOutcome, TokenStatus
 from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
 
@@ -128,10 +128,10 @@ def capped(until: datetime | None) -> UsageCapped:
         (errors.TokenRejected("x"), (TokenStatus.INVALID, None)),
         (errors.TokenForbidden("x"), (TokenStatus.REVOKED, None)),
         (capped(NOW + timedelta(days=9)), (TokenStatus.CAPPED, NOW + timedelta(days=9))),
-        (capped(None), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
-        (capped(NOW + timedelta(days=33)), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
-        (capped(NOW), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
-        (capped(NOW - timedelta(days=9)), (TokenStatus.CAPPED, NOW + RECHECK_CAPPED_AFTER)),
+        (capped(None), (TokenStatus.CAPPED, None)),
+        (capped(NOW + timedelta(days=33)), (TokenStatus.CAPPED, None)),
+        (capped(NOW), (TokenStatus.CAPPED, None)),
+        (capped(NOW - timedelta(days=9)), (TokenStatus.CAPPED, None)),
         *((each("x"), None) for each in ALL if each in TRIES or each is TooManyRequests),
     ],
     ids=lambda value: type(value).__name__,

@@ -24,7 +24,8 @@ def downgrade() -> None:
     op.execute("DELETE FROM alerts WHERE kind::text = 'calls_refused'")
     op.execute("UPDATE tokens SET status_until = NULL WHERE status <> 'capped'")
     op.execute(
-        "ALTER TABLE tokens DROP COLUMN refusals, DROP CONSTRAINT token_until_is_for_tokens_out_of_use, "
+        "ALTER TABLE tokens DROP COLUMN capped_until, DROP COLUMN refusals, "
+        "DROP CONSTRAINT token_until_is_for_tokens_out_of_use, "
         "ADD CONSTRAINT token_until_is_for_capped CHECK (status_until IS NULL OR status = 'capped')"
     )
     op.execute(
