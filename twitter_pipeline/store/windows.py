@@ -56,16 +56,20 @@ LONGEST_BACK_OFF_S = 900.0
 FIRST_CONNECTION_BACK_OFF_S = 5.0
 LONGEST_CONNECTION_BACK_OFF_S = 320.0
 """Waits after a 429 of the stream's slot, which is free seconds after the connection that had it has ended."""
+LEASE_LOCK = 7_305_812
+"""First key of the advisory locks under which calls are leased; the second is a hash of the endpoint."""
 
 # Windows that reset in the same second of X's clock share the work: the one with the most calls left goes first.
 # The row lock is taken without SKIP LOCKED on purpose: a token whose row is locked for a moment is still the one whose
-# window resets soonest, and skipping it could look as if no token had budget.
+# window resets soonest, and skipping it could look as if no token had budget. A row that has none by then stays
+# locked, so leases at an endpoint come one after another: two would wait for each other's rows.
 # Of a token that is out of use one call is leased when its time has come, before those of all others; while it is under
 # way the token is suspended for all processes. A process that has waited for the token's row finds that it is too late.
 # The commit does not wait for the disk: if the server crashes right now, settle writes the row of the call again.
 LEASE = """
 WITH clock AS (
-    SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
+    SELECT pg_advisory_xact_lock(%(lock)s, hashtext(%(endpoint)s)),
+           coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
 ), chosen AS (
     SELECT w.token_id, t.env_key, t.status, w.undescribed, clock.now, coalesce(w.reset_at > clock.now, false) AS is_open
     FROM tokens_endpoint_rl w
@@ -454,6 +458,7 @@ def _lease_params(
     now: datetime | None,
 ) -> dict[str, object]:
     return {
+        "lock": LEASE_LOCK,
         "endpoint": endpoint.value,
         "env_keys": env_keys,
         "user_id": user_id,

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.tokens import load_tokens, register_tokens, save_token_status
@@ -697,17 +698,50 @@ def test_a_lease_taken_while_a_lease_waits_for_the_row_is_counted_as_in_flight(
     assert open_desk.row() == Row(None, 2, None)
 
 
+def test_leases_that_find_tokens_taken_by_others_do_not_wait_for_each_other(
+    database: Database, database_url: str
+) -> None:
+    # The server ends no statement of a deadlock within the test.
+    patient_url = make_url(database_url).update_query_dict({"options": "-c deadlock_timeout=600s"})
+    patient = Database(patient_url.render_as_string(hide_password=False))
+    desk = Desk(patient, tokens=2)
+    take = "UPDATE tokens_endpoint_rl SET in_flight = 1, leased_at = %s WHERE token_id = %s"
+    opening = "UPDATE tokens_endpoint_rl SET remaining = 1, reset_at = %s WHERE token_id = %s"
+    (first,), (second,) = database.execute("SELECT id FROM tokens ORDER BY env_key")
+    url = database_url.replace("+psycopg", "")
+    with psycopg.connect(url) as one, psycopg.connect(url) as two:
+        one.execute(take, (at(0), first))
+        ended = [run_aside(lambda: desk.lease(1))]
+        wait_until_blocked(database)
+        database.execute(opening, (at(900), second))
+        two.execute(take, (at(0), second))
+        ended.append(run_aside(lambda: desk.lease(1)))
+        wait_until_blocked(database, 2)
+        one.commit()
+        time.sleep(0.1)
+    for wait in ended:
+        wait()
+    patient.close()
+
+    assert [state.in_flight for state in load_windows(database, ENDPOINT, desk.env_keys)] == [1, 1]
+
+
 def run_aside(work: Callable[[], object]) -> Callable[[], None]:
     """Run something in a thread and return what waits for its end."""
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    return thread.join
+
+    def wait() -> None:
+        thread.join(20)
+        assert not thread.is_alive()
+
+    return wait
 
 
-def wait_until_blocked(database: Database) -> None:
-    """Wait until a statement of this database waits for a lock."""
+def wait_until_blocked(database: Database, statements: int = 1) -> None:
+    """Wait until so many statements of this database wait for locks."""
     blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    while database.execute(blocked)[0][0] == 0:
+    while database.execute(blocked)[0][0] < statements:
         time.sleep(0.005)
 
 
