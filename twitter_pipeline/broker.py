@@ -2,6 +2,7 @@
 # pyright: reportUnknownMemberType=false
 
 import importlib.util
+import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,14 @@ from twitter_pipeline.settings import Settings
 from twitter_pipeline.texts import first_line
 
 NEEDED = ("celery", "dagster_celery", "redis")
+
+STEP_TASK = "twitter_pipeline.execute_step"
+
+NO_RESULTS = "disabled://"
+"""Nothing that Redis holds tells how a step has ended: Dagster's storage does."""
+
+VERIFIED = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+"""What TLS means by itself. Of an address with rediss:// kombu would take any server's certificate."""
 
 PATIENTLY = {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 2.0}
 """Tries again until it comes off: Redis is restarted now and then, and runs are to go on."""
@@ -43,7 +52,11 @@ def require_broker(settings: Settings) -> None:
     from kombu.exceptions import OperationalError
 
     try:
-        with Connection(broker.reveal(), transport_options={"socket_connect_timeout": CONNECT_TIMEOUT_S}) as connection:
+        with Connection(
+            broker.reveal(),
+            ssl=tls_of(broker),  # pyright: ignore[reportArgumentType] it takes options too
+            transport_options={"socket_connect_timeout": CONNECT_TIMEOUT_S},
+        ) as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT_TIMEOUT_S)
     except (OperationalError, OSError) as error:
         raise BrokerFault(
@@ -52,10 +65,20 @@ def require_broker(settings: Settings) -> None:
         ) from None
 
 
+def tls_of(broker: BrokerUrl) -> dict[str, Any] | None:
+    """Return the options of TLS where the address does not say more, None where it asks for none."""
+    return VERIFIED if broker.reveal().startswith("rediss:") else None
+
+
 def celery_config(settings: Settings) -> dict[str, Any]:
     """Return Celery's settings, the same for those who hand out steps and those who take them."""
     lost_after_s = settings.worker_lost_after.total_seconds()
     return {
+        "broker_use_ssl": tls_of(broker_of(settings)),
+        # Messages are JSON and name a step; whoever can write to Redis is heard in nothing else.
+        "accept_content": ["json"],
+        "worker_enable_remote_control": False,
+        "task_ignore_result": True,
         "broker_transport_options": {
             # A step that nobody has answered for so long is handed out again. Who works on it renews that in time.
             "visibility_timeout": lost_after_s,
@@ -68,13 +91,9 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
         "task_publish_retry_policy": PATIENTLY,
-        "result_backend_always_retry": True,
-        "result_backend_transport_options": {"retry_policy": PATIENTLY},
-        "redis_socket_keepalive": True,
         # A step is answered for when it has ended, so that one whose worker dies is not lost.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_track_started": True,
         "task_default_queue": "dagster",
         # A step that waits in a worker's memory could be worked on elsewhere.
         "worker_prefetch_multiplier": 1,

@@ -17,6 +17,7 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import (
     BEAT,
     HOLD_STEP,
+    IS_HELD,
     LOCK_AGAIN,
     NOTICE_DEATH_SOON,
     OPEN,
@@ -151,5 +152,14 @@ def step_alone(database: Database, dagster_run_id: str, step_key: str) -> Genera
     A broker may hand a step to a second worker while the first still works on it; if that dies, the second gets on.
     """
     with own_session(database) as session:
-        session.execute(HOLD_STEP, {"lock": STEP_LOCK, "step": f"{dagster_run_id} {step_key}"})
+        session.execute(HOLD_STEP, _lock_of(dagster_run_id, step_key))
         yield
+
+
+def is_worked_on(database: Database, dagster_run_id: str, step_key: str) -> bool:
+    """Whether a process works on a step, or is about to."""
+    return bool(database.execute(IS_HELD, _lock_of(dagster_run_id, step_key))[0][0])
+
+
+def _lock_of(dagster_run_id: str, step_key: str) -> dict[str, object]:
+    return {"lock": STEP_LOCK, "step": f"{dagster_run_id} {step_key}"}

@@ -2,70 +2,125 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import logging
-import warnings
+import os
+import time
 from collections.abc import Generator
 from typing import Any
 
 import dagster as dg
-from celery import Celery, states
-from celery.exceptions import DuplicateTaskNameWarning
-from celery.result import AsyncResult
+from celery import Celery
+from celery.exceptions import TaskRevokedError
 from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.plan.step import ExecutionStep
 from dagster._core.execution.retries import RetryMode
-from dagster_celery.core_execution_loop import core_celery_execution_loop
+from dagster._serdes import serialize_value
+from dagster_celery.core_execution_loop import TICK_SECONDS, core_celery_execution_loop
+from dagster_celery.executor import CeleryExecutor
 
-# What the executor itself hands to its loop; the results of what it submits are known to nobody else.
-from dagster_celery.executor import CeleryExecutor, _submit_task  # pyright: ignore[reportPrivateUsage]
-
-from twitter_pipeline.broker import broker_of, celery_config, require_broker
+from twitter_pipeline.broker import NO_RESULTS, STEP_TASK, broker_of, celery_config, require_broker
 from twitter_pipeline.orchestration.leading import LedRun
+from twitter_pipeline.orchestration.resources import open_database
+from twitter_pipeline.orchestration.step_log import StepLog
+from twitter_pipeline.runs import is_worked_on
 from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.tokens import find_fit_tokens
 
 logger = logging.getLogger(__name__)
-
-SECONDS_FOR_AN_ANSWER = 1.0
 
 
 class SpreadingExecutor(CeleryExecutor):
     """Has the steps of a run worked on by whichever workers listen at the broker."""
 
     def __init__(self, settings: Settings) -> None:
-        broker = broker_of(settings).reveal()
         super().__init__(
-            retries=RetryMode.ENABLED, broker=broker, backend=broker, config_source=celery_config(settings)
+            retries=RetryMode.ENABLED,
+            broker=broker_of(settings).reveal(),
+            backend=NO_RESULTS,
+            config_source=celery_config(settings),
         )
         self._settings = settings
-        self._submitted: list[tuple[Celery, AsyncResult]] = []
 
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Generator[dg.DagsterEvent]:
         """Submit steps as they become due, and return their events as they end."""
         require_broker(self._settings)
-        with LedRun(plan_context.dagster_run, plan_context.instance) as run:
-            for event in core_celery_execution_loop(plan_context, execution_plan, step_execution_fn=self._submit):
+        run, instance = plan_context.dagster_run, plan_context.instance
+        with LedRun(run, instance) as led, open_database(os.environ) as opened:
+            steps = Steps(StepLog(instance, run.run_id), run.run_id, opened.database)
+            for event in core_celery_execution_loop(plan_context, execution_plan, step_execution_fn=steps.submit):
                 if _is_interruption(event):
-                    run.note_interruption()
-                    self._revoke_what_nobody_took()
-                run.note(event)
+                    led.note_interruption()
+                led.note(event)
                 yield event
 
-    def _submit(self, app: Celery, context: PlanOrchestrationContext, *step: Any) -> AsyncResult:
-        if not self._submitted and not app.control.ping(timeout=SECONDS_FOR_AN_ANSWER, limit=1):
-            logger.warning("No worker answers yet; the steps wait until one is started: twitter-pipeline worker")
-        with warnings.catch_warnings():
-            # The executor makes its task anew for each step, and Celery keeps the first.
-            warnings.simplefilter("ignore", DuplicateTaskNameWarning)
-            result = _submit_task(app, context, *step)
-        self._submitted.append((app, result))
-        return result
 
-    def _revoke_what_nobody_took(self) -> None:
-        """End the wait for steps that lie at the broker: without a worker nobody else would."""
-        for app, result in self._submitted:
-            if result.state == states.PENDING:
-                app.backend.mark_as_revoked(result.id, reason="the run was cancelled")
+class Steps:
+    """Submits the steps of a run, and looks in Dagster's log for their ends."""
+
+    def __init__(self, log: StepLog, run_id: str, database: Database) -> None:
+        self.log = log
+        self._run_id = run_id
+        self._database = database
+        self._read_at: float | None = None
+
+    def submit(
+        self, app: Celery, _context: PlanOrchestrationContext, step: ExecutionStep, queue: str, priority: int, _: Any
+    ) -> "StepEnd":
+        """Submit a step; the message names it, and the worker finds the rest in Dagster's storage."""
+        if self._read_at is None and not find_fit_tokens(self._database, ()).elsewhere:
+            logger.warning(
+                "No worker with a token that works is there yet; the steps wait until one is started: "
+                "twitter-pipeline worker"
+            )
+        self.read()
+        end = StepEnd(self, step.key)
+        app.send_task(STEP_TASK, kwargs={"run_id": self._run_id, "step_key": step.key}, queue=queue, priority=priority)
+        return end
+
+    def read(self) -> None:
+        """Read the log, once for all the steps that are waited for."""
+        if self._read_at is None or time.monotonic() >= self._read_at + TICK_SECONDS / 2:
+            self.log.read()
+            self._read_at = time.monotonic()
+
+    def is_worked_on(self, step_key: str) -> bool:
+        """Whether a worker works on a step."""
+        return is_worked_on(self._database, self._run_id, step_key)
+
+
+class StepEnd:
+    """The end of a step that was submitted, for the executor's loop in the place of Celery's result."""
+
+    def __init__(self, steps: Steps, step_key: str) -> None:
+        self._steps = steps
+        self._step_key = step_key
+        self._attempt = len(steps.log.ended(step_key))
+        self._revoked = False
+
+    def ready(self) -> bool:
+        """Whether the step has ended, or will not be begun any more."""
+        if self._revoked and not self._steps.is_worked_on(self._step_key):
+            # Who takes it later sees that the run is over; what has ended before is in the log.
+            self._steps.log.read()
+            return True
+        self._steps.read()
+        return self._has_ended()
+
+    def get(self) -> list[str]:
+        """Return the events of the step, serialized."""
+        if not self._has_ended():
+            raise TaskRevokedError
+        return [serialize_value(event) for event in self._steps.log.ended(self._step_key)[self._attempt]]
+
+    def revoke(self) -> None:
+        """Wait no longer than a worker works on it."""
+        self._revoked = True
+
+    def _has_ended(self) -> bool:
+        return len(self._steps.log.ended(self._step_key)) > self._attempt
 
 
 def _is_interruption(event: dg.DagsterEvent) -> bool:

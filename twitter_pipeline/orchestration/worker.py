@@ -1,18 +1,20 @@
 """A worker: takes steps from the broker, works on them in child processes, and hands them over when it ends.
 
 Needs the extra `workers`. Each step is worked on once at a time, and what was finished is not done again, however often
-the broker hands it out.
+the broker hands it out. Of a message only the names of a run and of a step are used: see `execute_step`.
 """
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
-import gc
 import importlib
 import logging
 import os
+import re
 import socket
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -21,17 +23,27 @@ import celery
 import dagster as dg
 from celery import bootsteps, signals
 from celery.exceptions import Reject
-from dagster._grpc.types import ExecuteStepArgs
-from dagster._serdes import pack_value, serialize_value, unpack_value
-from dagster_celery.make_app import make_app
-from dagster_celery.tasks import create_task
-from dagster_shared import record
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.events import EngineEventData
 
-from twitter_pipeline.broker import broker_of, celery_config
+# The plan as the run's leader has made it; public `create_execution_plan` makes another.
+from dagster._core.execution.api import (
+    _get_execution_plan_from_run,  # pyright: ignore[reportPrivateUsage]
+    create_execution_plan,
+    execute_plan_iterator,
+)
+from dagster._core.execution.plan.handle import StepHandle
+from dagster._core.execution.plan.objects import StepFailureData
+from dagster._core.execution.retries import RetryMode
+from dagster._utils.error import serializable_error_info_from_exc_info
+from dagster_celery.core_execution_loop import DELEGATE_MARKER
+from dagster_celery.make_app import make_app
+
+from twitter_pipeline.broker import NO_RESULTS, STEP_TASK, broker_of, celery_config
 from twitter_pipeline.held_tokens import hold_tokens
-from twitter_pipeline.orchestration.failures import cause_of
-from twitter_pipeline.orchestration.joining import WORKER_ENDS, run_goes_on
+from twitter_pipeline.orchestration.joining import WORKER_ENDS
 from twitter_pipeline.orchestration.resources import open_database
+from twitter_pipeline.orchestration.step_log import StepLog
 from twitter_pipeline.runs import step_alone
 from twitter_pipeline.settings import LogFormat, Settings, load_settings
 from twitter_pipeline.store.database import Database
@@ -41,83 +53,94 @@ from twitter_pipeline.texts import first_line
 logger = logging.getLogger(__name__)
 
 QUEUE = "dagster"
+DEFINITIONS = "twitter_pipeline.definitions"
 
 RENEWALS = 4
 """So often is told that a step is worked on, in the time after which its worker would be taken for dead."""
 
 OTHERS_FIRST_S = 1.0
 
-BEGINNINGS = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED}
-ENDINGS = {
-    dg.DagsterEventType.STEP_SUCCESS,
-    dg.DagsterEventType.STEP_FAILURE,
-    dg.DagsterEventType.STEP_SKIPPED,
-    dg.DagsterEventType.STEP_UP_FOR_RETRY,
-}
+RUN_ID = re.compile(r"[0-9a-f-]{36}")
+STEP_KEY = re.compile(r"[A-Za-z0-9_.\[\]]+")
 
 
-class Step(celery.Task):
-    """Dagster's task that executes a step, made safe against being handed out twice."""
+def execute_step(*, run_id: str, step_key: str) -> None:
+    """Execute a step that the leader of its run has submitted; ignore a message about any other.
 
-    def __call__(self, *, execute_step_args_packed: dict[str, Any], executable_dict: dict[str, Any]) -> list[str]:
-        """Execute a step and return its events; of one that has ended already, those that it left."""
-        args = unpack_value(execute_step_args_packed, as_type=ExecuteStepArgs)
-        step_key = (args.step_keys_to_execute or [""])[0]
+    The message is believed in nothing else: what the step is and does comes from Dagster's storage and our definitions.
+    """
+    if not (RUN_ID.fullmatch(run_id) and STEP_KEY.fullmatch(step_key)):
+        raise ValueError("the message names no step")
+    try:
         with (
             open_database(os.environ) as opened,
-            step_alone(opened.database, args.run_id, step_key),
+            step_alone(opened.database, run_id, step_key),
             dg.DagsterInstance.get() as instance,
         ):
-            if not run_goes_on(instance, args.run_id):
-                logger.info("Step %s is of a run that is over: %s", step_key, args.run_id)
-                return []
-            # The log of a large run is long: it is read only for what was handed out before.
-            if (self.request.delivery_info or {}).get("redelivered"):
-                attempt = args.known_state.get_retry_state().get_attempt_count(step_key) if args.known_state else 0
-                if ended := events_of(instance, args.run_id, step_key, attempt=attempt):
-                    return ended
+            run, log = instance.get_run_by_id(run_id), StepLog(instance, run_id)
+            log.read()
+            if run is None or run.status is not dg.DagsterRunStatus.STARTED or not log.is_due(step_key):
+                logger.info("The run %s does not wait for the step %s.", run_id, step_key)
+                return
             fit = find_fit_tokens(opened.database, opened.settings.bearer_tokens)
             if fit.elsewhere and not fit.here:
                 # It would fail here, and the next one too, while the workers that can go on have their hands full.
-                process.ends.wait(OTHERS_FIRST_S)
-                raise Reject("another worker has tokens", requeue=True)
-            # This machine's own folders, not those of the one that handed the step out.
-            own = record.copy(args, instance_ref=instance.get_ref())
-            joined = WORKER_ENDS.set(process.ends)
+                raise Unfit
             try:
-                events: list[str] = self.run(execute_step_args_packed=pack_value(own), executable_dict=executable_dict)
-            finally:
-                WORKER_ENDS.reset(joined)
-                # Dagster's task leaves an instance with two connections behind, which only a collection closes.
-                gc.collect()
-            return events
+                _execute(instance, run, step_key, log)
+            except Exception:  # noqa: BLE001 the run waits for an end, whatever it is
+                _report_failure(instance, run, step_key)
+    except Exception as error:
+        # Nothing is known of the step, so it is not lost: this process or another tries again.
+        if not isinstance(error, Unfit):
+            logger.warning("The step %s of the run %s is not begun: %s", step_key, run_id, first_line(error))
+        process.ends.wait(OTHERS_FIRST_S)
+        raise Reject(requeue=True) from error
 
 
-def events_of(instance: dg.DagsterInstance, run_id: str, step_key: str, *, attempt: int) -> list[str]:
-    """Return the events of a step's attempt, 0 being the first, serialized; none unless it has ended.
-
-    The log has them when its worker died before it could answer for it. What broke off without an end, or because the
-    process was interrupted, is to be done again.
-    """
-    events: list[dg.DagsterEvent] = []
-    ended = 0
-    for entry in instance.all_logs(run_id, of_type=set(dg.DagsterEventType)):
-        event = entry.dagster_event
-        if event is None or event.step_key != step_key or _is_interruption(event):
-            continue
-        if ended == attempt:
-            if event.event_type in BEGINNINGS:
-                # A process that died in the middle may have left outputs, which the next one has left again.
-                events.clear()
-            events.append(event)
-        ended += event.event_type in ENDINGS
-    return [serialize_value(event) for event in events] if ended > attempt else []
+class Unfit(Exception):
+    """Another worker has a token that works, and this one has none."""
 
 
-def _is_interruption(event: dg.DagsterEvent) -> bool:
-    if not event.is_step_failure or event.step_failure_data.error is None:
-        return False
-    return cause_of(event.step_failure_data.error)[0] == "DagsterExecutionInterruptedError"
+def _execute(instance: dg.DagsterInstance, run: dg.DagsterRun, step_key: str, log: StepLog) -> None:
+    """Execute a step of a job of our own definitions; its events go into Dagster's log."""
+    job = (
+        ReconstructableRepository.for_module(DEFINITIONS, "defs")
+        .get_reconstructable_job(run.job_name)
+        .get_subset(
+            op_selection=run.resolved_op_selection,
+            asset_selection=run.asset_selection,
+            asset_check_selection=run.asset_check_selection,
+        )
+    )
+    known_state = log.known_state(_get_execution_plan_from_run(job, run, instance), step_key)
+    plan = create_execution_plan(
+        job, run.run_config, step_keys_to_execute=[step_key], known_state=known_state, tags=run.tags
+    )
+    instance.report_engine_event(
+        f"A worker executes the step {step_key}.",
+        run,
+        EngineEventData({"host": socket.gethostname(), "pid": os.getpid()}, marker_end=DELEGATE_MARKER),
+        step_key=step_key,
+    )
+    joined = WORKER_ENDS.set(process.ends)
+    try:
+        deque(execute_plan_iterator(plan, job, run, instance, RetryMode.DEFERRED, run.run_config), maxlen=0)
+    finally:
+        WORKER_ENDS.reset(joined)
+
+
+def _report_failure(instance: dg.DagsterInstance, run: dg.DagsterRun, step_key: str) -> None:
+    """Write the end of a step that could not be executed, as Dagster does for what goes wrong within one."""
+    error = serializable_error_info_from_exc_info(sys.exc_info())
+    failure = dg.DagsterEvent(
+        dg.DagsterEventType.STEP_FAILURE.value,
+        job_name=run.job_name,
+        step_handle=StepHandle.parse_from_key(step_key),  # pyright: ignore[reportArgumentType] no step of many is due
+        event_specific_data=StepFailureData(error, user_failure_data=None),
+        message=f"The step {step_key} could not be executed.",
+    )
+    instance.report_dagster_event(failure, run.run_id, logging.ERROR)
 
 
 class Renewal(bootsteps.StartStopStep):
@@ -195,9 +218,8 @@ def work(settings: Settings, *, concurrency: int, ready: Callable[[], None]) -> 
     called when the broker is connected.
     """
     # Once, before the children are made.
-    importlib.import_module("twitter_pipeline.definitions")
+    importlib.import_module(DEFINITIONS)
     app = app_of(settings)
-    create_task(app, base=Step)
     app.steps["consumer"].add(Renewal)  # pyright: ignore[reportOptionalSubscript] until it is made
 
     def tell_ready(**_: object) -> None:
@@ -228,8 +250,11 @@ def leave_logs_alone(**_: object) -> None:
 
 
 def app_of(settings: Settings) -> celery.Celery:
-    """Return Celery's application with the settings of those who hand out steps."""
-    broker = broker_of(settings).reveal()
-    app = make_app({"broker": broker, "backend": broker})
+    """Return Celery's application, which does at the word of a message only one thing: execute a step."""
+    app = make_app({"broker": broker_of(settings).reveal(), "backend": NO_RESULTS})
     app.conf.update(celery_config(settings))
+    app.finalize()
+    # Those that Celery brings along.
+    app.tasks.clear()
+    app.task(execute_step, name=STEP_TASK)
     return app

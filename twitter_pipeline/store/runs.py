@@ -30,6 +30,9 @@ SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalive
 
 HOLD_STEP = "SELECT pg_advisory_lock(%(lock)s, hashtext(%(step)s))"
 
+# The lock is given up with the statement.
+IS_HELD = "SELECT NOT pg_try_advisory_xact_lock(%(lock)s, hashtext(%(step)s))"
+
 # The lock is taken before the row can be seen, so no run is ever seen running with its lock free but dead ones.
 # A run that was given up while its process had only lost its connection is taken up again.
 OPEN = """

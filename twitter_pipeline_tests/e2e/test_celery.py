@@ -1,5 +1,7 @@
 """Runs spread over workers, for real: Redis, and workers as processes with tokens of their own."""
 
+import json
+import pickle
 import signal
 import socket
 import subprocess
@@ -10,16 +12,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import dagster as dg
 import psutil
 import pytest
+from celery import Celery
+from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster._core.events import EngineEventData
+from dagster._core.execution.retries import RetryMode
+from dagster._grpc.types import ExecuteStepArgs
+from dagster._serdes import pack_value
+from dagster_celery.core_execution_loop import DELEGATE_MARKER
+from kombu import Connection
 from redis import Redis as Client
 
+from twitter_pipeline.broker import STEP_TASK
+from twitter_pipeline.definitions import defs
 from twitter_pipeline.orchestration.launch import run_backfill
 from twitter_pipeline.orchestration.materializations import LAST_WRITTEN
 from twitter_pipeline.orchestration.partitions import BY_MONTH
 from twitter_pipeline.orchestration.sensors import fail_vanished_runs
+from twitter_pipeline.orchestration.worker import execute_step
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.windows import SEARCH_ALL, TokenSpec
 from twitter_pipeline.settings import PROJECT_DIR, with_tokens
@@ -87,6 +101,30 @@ class Redis:
         with Client.from_url(self.url) as client:
             waiting = sum(int(client.llen(key)) for key in client.scan_iter("dagster*"))
             return waiting + int(client.hlen("unacked"))
+
+    def forge(self, name: str, body: bytes | None = None, **arguments: object) -> None:
+        """Send a message as anyone can who may write here; `body` is one that is not JSON."""
+        headers = {"task": name, "id": str(uuid4()), "lang": "py"}
+        kind = ("application/json", "utf-8") if body is None else ("application/x-python-serialize", "binary")
+        with Connection(self.url) as connection:
+            connection.Producer().publish(
+                body or json.dumps(([], arguments, {})),
+                routing_key="dagster",
+                headers=headers,
+                content_type=kind[0],
+                content_encoding=kind[1],
+            )
+
+    def forge_ends(self) -> None:
+        """Claim that all steps that are worked on have succeeded, and send their messages once more."""
+        with Client.from_url(self.url) as client:
+            for message in client.hgetall("unacked").values():
+                delivered, _, queue = json.loads(message)
+                task_id = delivered["headers"]["id"]
+                result = {"status": "SUCCESS", "result": [], "traceback": None, "children": [], "task_id": task_id}
+                client.set(f"celery-task-meta-{task_id}", json.dumps(result))
+                client.publish(f"celery-task-meta-{task_id}", json.dumps(result))
+                client.lpush(queue, json.dumps(delivered))
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -421,3 +459,87 @@ def test_a_run_whose_leader_is_killed_is_closed_and_its_steps_are_left_alone(
     assert closed == [report.dagster_run_id]
     assert (report.status, report.error) == ("failed", VANISHED)
     assert not workshop.sandbox.api.calls
+
+
+@dataclass
+class Opens:
+    """What creates a file when it is unpickled."""
+
+    path: Path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def test_a_forged_message_runs_no_foreign_code_and_ends_no_step(
+    spread: Callable[..., Workshop], crew: Crew, redis: Redis, tmp_path: Path
+) -> None:
+    trap = Trap(at=2)
+    workshop = spread(trap, accounts=[silent("alpha", 200)], tokens=1)
+    worker = crew.start(workshop, "TWITTER_BEARER_1")
+    code, mark = tmp_path / "foreign.py", tmp_path / "foreign code was run"
+    code.write_text(f"import dagster\nopen({str(mark)!r}, 'w').close()\n@dagster.job\ndef job():\n    pass\n")
+    foreign = ReconstructableJob.for_file(str(code), "job")
+    shown = defs.resolve_job_def("show_tokens")
+    with dg.DagsterInstance.get() as instance:
+        # Another process works on it; nothing was handed out.
+        other = instance.create_run_for_job(shown, status=dg.DagsterRunStatus.STARTED)
+        step = {"run_id": other.run_id, "step_key": shown.nodes[0].name}
+        args = ExecuteStepArgs(
+            foreign.get_python_origin(),
+            other.run_id,
+            [step["step_key"]],
+            instance_ref=instance.get_ref(),
+            retry_mode=RetryMode.DISABLED,
+        )
+    dagsters = {"execute_step_args_packed": pack_value(args), "executable_dict": foreign.to_dict()}
+    wait_until(worker.is_ready)
+    mark.unlink(missing_ok=True)
+
+    redis.forge("execute_plan", **dagsters)
+    redis.forge(STEP_TASK, **dagsters)
+    redis.forge(STEP_TASK, **step, **dagsters)
+    redis.forge(STEP_TASK, pickle.dumps(([], {**step, "job": Opens(mark)}, {})))
+    redis.forge(STEP_TASK, run_id={"__class__": "ExecuteStepArgs"}, step_key=["a"])
+    redis.forge(STEP_TASK, run_id="0" * 36, step_key="a\0'")
+    redis.forge(STEP_TASK, run_id="0" * 36, step_key=step["step_key"])
+    redis.forge(STEP_TASK, **step)
+    redis.forge("celery.ping")
+    redis.forge("celery.map", task={"task": STEP_TASK}, it=[step])
+    with Celery(broker=redis.url, set_as_current=False) as remote:
+        remote.control.shutdown()
+    wait_until(lambda: redis.steps() == 0)
+    trap.action = redis.forge_ends
+    result = workshop.fetch(*workshop.usernames)
+    wait_until(lambda: redis.steps() == 0)
+    crew.end()
+
+    assert result.error is None
+    assert_complete(workshop)
+    assert trap.sprung.is_set()
+    assert not mark.exists()
+    with dg.DagsterInstance.get() as instance:
+        begun = [entry.step_key for entry in instance.all_logs(result.dagster_run_id, dg.DagsterEventType.STEP_START)]
+        assert begun == ["resolve_users", "fetch_timelines[alpha]", "finish_run"]
+        assert instance.all_logs(other.run_id, dg.DagsterEventType.STEP_START) == []
+
+
+def test_a_step_that_cannot_be_executed_fails_instead_of_being_waited_for(spread: Callable[..., Workshop]) -> None:
+    spread(Trap())
+
+    @dg.op
+    def unknown() -> None: ...
+
+    @dg.job
+    def of_another_version() -> None:
+        unknown()
+
+    with dg.DagsterInstance.get() as instance:
+        run = instance.create_run_for_job(of_another_version, status=dg.DagsterRunStatus.STARTED)
+        submitted = EngineEventData(marker_start=DELEGATE_MARKER)
+        instance.report_engine_event("submitted", run, submitted, step_key="unknown")
+        execute_step(run_id=run.run_id, step_key="unknown")
+        (failure,) = instance.all_logs(run.run_id, dg.DagsterEventType.STEP_FAILURE)
+
+    assert failure.dagster_event is not None
+    assert "of_another_version" in failure.dagster_event.step_failure_data.error_display_string

@@ -2,10 +2,12 @@
 
 import importlib.util
 import socket
+import ssl
 
 import pytest
+from celery import Celery
 
-from twitter_pipeline.broker import BrokerFault, broker_of, require_broker, shown
+from twitter_pipeline.broker import BrokerFault, broker_of, celery_config, require_broker, shown
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.secret import BrokerUrl
 from twitter_pipeline.settings import Settings
@@ -51,3 +53,19 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password() -> None:
 )
 def test_it_is_shown_without_what_is_secret(address: str, told: str) -> None:
     assert shown(BrokerUrl(address)) == told
+
+
+@pytest.mark.parametrize(
+    ("address", "options"),
+    [
+        ("redis://host", None),
+        ("rediss://:pw@host", {"ssl_cert_reqs": ssl.CERT_REQUIRED}),
+        # Where the address has options, redis-py verifies unless they say that it is not to.
+        ("rediss://host?ssl_ca_certs=/etc/redis/ca.crt", {"ssl_ca_certs": "/etc/redis/ca.crt"}),
+    ],
+)
+def test_tls_verifies_the_certificate(address: str, options: dict[str, object] | None) -> None:
+    with Celery(broker=address, set_as_current=False) as app:
+        app.conf.update(celery_config(Settings(broker_url=BrokerUrl(address))))
+
+        assert app.connection_for_write().ssl == options
