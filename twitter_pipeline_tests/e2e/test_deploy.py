@@ -16,6 +16,7 @@ from dagster._daemon.cli import create_dagster_daemon_cli
 from dagster_webserver.cli import create_dagster_webserver_cli
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from sqlalchemy import make_url
 
 from twitter_pipeline import __version__
 from twitter_pipeline.cli.program import program
@@ -55,6 +56,11 @@ def manifests() -> Iterator[Any]:
 
 COMPOSE = yaml_of("compose.yaml")
 VALUES = yaml_of("kubernetes/values.yaml")
+PODS = {
+    each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"]["template"]["spec"]
+    for each in manifests()
+    if each["kind"] in ("Deployment", "Job")
+}
 
 
 def lists_of_words(value: Any) -> Iterator[list[str]]:
@@ -110,7 +116,8 @@ def test_no_other_command_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["compose.yaml", "env.example", "Dockerfile", *[f"kubernetes/{p.name}" for p in KUBERNETES]]
+    "name",
+    ["compose.yaml", "env.example", "tokens.env.example", "Dockerfile", *[f"kubernetes/{p.name}" for p in KUBERNETES]],
 )
 def test_every_setting_that_is_named_is_one(name: str) -> None:
     example = (PROJECT_DIR / ".env.example").read_text(encoding="utf-8")
@@ -122,18 +129,140 @@ def test_every_setting_that_is_named_is_one(name: str) -> None:
 
 def test_every_variable_of_the_compose_file_is_in_its_example_and_no_secret_has_a_value() -> None:
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
-    example = dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / "env.example").read_text(encoding="utf-8"), re.MULTILINE))
-    (secret,) = [each for each in manifests() if each["kind"] == "Secret"]
+    example, tokens = (
+        dict(re.findall(r"^(\w+)=(.*)$", (DEPLOY / name).read_text(encoding="utf-8"), re.MULTILINE))
+        for name in ("env.example", "tokens.env.example")
+    )
+    secrets = [value for each in manifests() if each["kind"] == "Secret" for value in each["stringData"].values()]
 
     assert set(re.findall(r"(?<!\$)\$\{(\w+)", text)) <= example.keys()
-    assert set(example.values()) == {""}
-    assert set(secret["stringData"].values()) == {""}
+    assert {*example.values(), *tokens.values(), *secrets} == {""}
 
 
-def test_only_what_uses_tokens_gets_them() -> None:
-    given = {name for name, service in COMPOSE["services"].items() if "env_file" in service}
+def test_only_what_uses_a_secret_gets_it() -> None:
+    services = COMPOSE["services"]
+    database = {"PGPASSWORD", "POSTGRES_PASSWORD"}
 
-    assert given == {"code", "worker", "listener", "metrics"}
+    assert {name for name, each in services.items() if "tokens.env" in each.get("env_file", [])} == {
+        "code",
+        "worker",
+        "listener",
+    }
+    assert {name for name, each in services.items() if "TWITTER_BROKER_URL" in each["environment"]} == {
+        "code",
+        "worker",
+    }
+    assert {name for name, each in services.items() if not database & each["environment"].keys()} == {"redis"}
+
+    all_three = ["database", "broker", "tokens"]
+    given = {
+        name: [source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source]
+        for name, pod in PODS.items()
+        for container in pod["containers"]
+    }
+    (definitions,) = VALUES["dagster-user-deployments"]["deployments"]
+    assert given | {"definitions": [each["name"] for each in definitions["envSecrets"]]} == {
+        name: [f"twitter-pipeline-{secret}" for secret in secrets]
+        for name, secrets in {
+            "definitions": all_three,
+            "worker": all_three,
+            "listener": ["database", "tokens"],
+            "metrics": ["database"],
+            "upgrade": ["database"],
+        }.items()
+    }
+    assert {each["metadata"]["name"] for each in manifests() if each["kind"] == "Secret"} == set(given["worker"])
+    # Of what is not named here the chart itself gives them the password of the database.
+    assert not any("envSecrets" in VALUES[name] for name in ("dagsterWebserver", "dagsterDaemon"))
+
+
+def test_no_container_of_the_compose_file_can_do_more_than_it_needs() -> None:
+    for name, service in COMPOSE["services"].items():
+        confined = {key: service.get(key) for key in ("cap_drop", "security_opt", "read_only")}
+
+        assert confined == {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"], "read_only": True}, name
+        assert service.get("user") == {"postgres": "postgres", "redis": "redis"}.get(name)
+        assert name == "redis" or "/tmp" in service["tmpfs"]
+
+
+CONTAINER = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_no_container_of_a_pod_can_do_more_than_it_needs(name: str) -> None:
+    pod = PODS[name]
+
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert {each["name"]: each["emptyDir"] for each in pod["volumes"]} == {
+        mount["name"]: {} for container in pod["containers"] for mount in container["volumeMounts"]
+    }
+    for container in pod["containers"]:
+        assert container["securityContext"] == CONTAINER
+        assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+def test_no_pod_of_the_chart_can_do_more_than_it_needs() -> None:
+    (definitions,) = VALUES["dagster-user-deployments"]["deployments"]
+    runs = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    parts = [VALUES["dagsterWebserver"], VALUES["dagsterDaemon"], definitions]
+
+    for pod in [runs["podSpecConfig"]["securityContext"], *(each["podSecurityContext"] for each in parts)]:
+        assert pod["runAsNonRoot"] is True
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [runs["containerConfig"], *parts]:
+        assert container["securityContext"] == CONTAINER
+    for part in parts:
+        assert part["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+        assert part["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+    assert runs["podSpecConfig"]["automountServiceAccountToken"] is False
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
+        labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", [])
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "inwards", "outwards"),
+    [
+        ({"app.kubernetes.io/component": "worker"}, set(), {443, 6379}),
+        ({"app.kubernetes.io/component": "listener"}, set(), {443}),
+        ({"app.kubernetes.io/component": "metrics"}, {9464}, set()),
+        ({"app.kubernetes.io/component": "upgrade"}, set(), set()),
+        # As the chart and Dagster's run launcher label them.
+        ({"app.kubernetes.io/name": "dagster", "app.kubernetes.io/component": "run_worker"}, set(), {443, 6379}),
+        ({"app.kubernetes.io/name": "dagster-user-deployments", "component": "user-deployments"}, {3030}, {443}),
+        ({"app.kubernetes.io/name": "dagster", "component": "dagster-webserver"}, {3000}, {443, 3030, 6443}),
+        ({"app.kubernetes.io/name": "dagster", "component": "dagster-daemon"}, set(), {443, 3030, 6443}),
+    ],
+    ids=lambda each: "-".join(each.values()) if isinstance(each, dict) else None,
+)
+def test_a_pod_reaches_and_is_reached_by_what_it_needs_alone(
+    labels: dict[str, str], inwards: set[int], outwards: set[int]
+) -> None:
+    labels = {"app.kubernetes.io/name": "twitter-pipeline", **labels}
+    policies = [each["spec"] for each in manifests() if each["kind"] == "NetworkPolicy"]
+    chosen = [each for each in policies if selects(each["podSelector"], labels)]
+    ports = {
+        way: {port["port"] for each in chosen for rule in each.get(way, []) for port in rule["ports"]}
+        for way in ("ingress", "egress")
+    }
+
+    assert any(each["policyTypes"] == ["Ingress", "Egress"] for each in chosen)
+    # Names and PostgreSQL, for all.
+    assert ports == {"ingress": inwards, "egress": {53, 5432, *outwards}}
+
+
+def test_the_certificate_of_postgresql_is_verified() -> None:
+    (settings,) = [each for each in manifests() if each["kind"] == "ConfigMap"]
+    urls = [make_url(settings["data"][name]) for name in ("DATABASE_URL", "DAGSTER_POSTGRES_URL")]
+
+    assert {
+        str(query["sslmode"]) for query in [*(url.query for url in urls), VALUES["postgresql"]["postgresqlParams"]]
+    } == {"verify-full"}
 
 
 def test_every_service_is_started_again_and_looked_at() -> None:
@@ -178,10 +307,17 @@ def images(value: Any) -> Iterator[str]:
             yield from images(inner)
 
 
-def test_the_image_has_the_version_of_the_program_everywhere() -> None:
-    ours = {each for each in images([COMPOSE, VALUES, *manifests()]) if each.startswith("twitter-pipeline")}
+def test_the_image_has_the_version_of_the_program_everywhere_and_those_of_others_are_pinned() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    named = {*images([COMPOSE, VALUES, *manifests()]), *re.findall(r"^ARG PYTHON=(.*)$", dockerfile, re.MULTILINE)}
+    others = {each for each in named if not each.startswith("twitter-pipeline")}
 
-    assert ours == {f"twitter-pipeline:{__version__}"}
+    assert named - others == {f"twitter-pipeline:{__version__}"}
+    assert {each.partition(":")[0] for each in others} == {"python", "postgres", "redis", "busybox"}
+    # One of each, of one build.
+    assert len(others) == 4
+    assert [each for each in others if not re.fullmatch(r"\w+:[\w.-]+@sha256:[0-9a-f]{64}", each)] == []
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON}"}
 
 
 def locked(path: str) -> dict[str, tuple[str, ...]]:
@@ -312,7 +448,8 @@ def test_the_builder_gets_what_the_image_is_made_of_and_no_secret() -> None:
 
     assert [each for each in sources if not ((PROJECT_DIR / each).exists() and let_through(each))] == []
     assert {"sql", "twitter_pipeline", "dagster.yaml"} <= set(sources)
-    assert [each for each in (".env", "deploy/.env", ".local/x", ".git/x", ".venv/x") if let_through(each)] == []
+    secret = (".env", "deploy/.env", "deploy/tokens.env", ".local/x", ".git/x", ".venv/x")
+    assert [each for each in secret if let_through(each)] == []
     assert re.search(r"^USER 10001:10001$", dockerfile, re.MULTILINE)
 
 
