@@ -49,3 +49,9 @@ class BrokerUrl(Secret):
     """The address of the broker of workers, which may hold a password."""
 
     __slots__ = ()
+
+
+class UiPassword(Secret):
+    """The password of the UI."""
+
+    __slots__ = ()

@@ -19,7 +19,7 @@ from twitter_pipeline.budgets import Budgets, Limit
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.hosts import is_loopback
 from twitter_pipeline.prices import Prices
-from twitter_pipeline.secret import BearerToken, BrokerUrl, WebhookUrl
+from twitter_pipeline.secret import BearerToken, BrokerUrl, UiPassword, WebhookUrl
 from twitter_pipeline.stream_rules import RuleLimits
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ _TOKEN = re.compile(r"[!#-&(-_a-~]+")
 """Whatever can be sent but quotes."""
 
 _SENDABLE = re.compile(r"[!-~]+")
+
+_HOST_NAME = re.compile(r"[a-z0-9._-]+")
 
 _DECIMAL = re.compile(r"[0-9](\.[0-9]{1,17})?")
 
@@ -79,6 +81,8 @@ class Settings:
     database_url: str | None = field(default=None, repr=False)
     dagster_home: Path = PROJECT_DIR / ".local" / "dagster"
     dagster_port: int = 3000
+    allowed_hosts: frozenset[str] = frozenset()
+    ui_password: UiPassword | None = None
     page_size: int = 50
     settle: timedelta = timedelta(seconds=30)
     confirm_after: timedelta = timedelta(seconds=120)
@@ -135,6 +139,8 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         database_url=reader.read("DATABASE_URL", str, None),
         dagster_home=reader.read("DAGSTER_HOME", _folder, defaults.dagster_home),
         dagster_port=reader.read("DAGSTER_PORT", _whole(1, 65535), defaults.dagster_port),
+        allowed_hosts=reader.read("TWITTER_ALLOWED_HOSTS", _host_names, defaults.allowed_hosts),
+        ui_password=reader.read("TWITTER_UI_PASSWORD", UiPassword, None),
         page_size=reader.read("TWITTER_PAGE_SIZE", _whole(5, 100), defaults.page_size),
         settle=timedelta(seconds=reader.read("TWITTER_SETTLE_SECONDS", _whole(0, 3600), 30)),
         confirm_after=timedelta(
@@ -241,6 +247,8 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         "DATABASE_URL": settings.database_url or "",
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_PORT": str(settings.dagster_port),
+        "TWITTER_ALLOWED_HOSTS": ",".join(sorted(settings.allowed_hosts)),
+        "TWITTER_UI_PASSWORD": "" if settings.ui_password is None else settings.ui_password.reveal(),
         "TWITTER_PAGE_SIZE": str(settings.page_size),
         "TWITTER_SETTLE_SECONDS": f"{settings.settle / timedelta(seconds=1):g}",
         "TWITTER_CONFIRM_AFTER_SECONDS": f"{settings.confirm_after / timedelta(seconds=1):g}",
@@ -341,6 +349,13 @@ def _folder(text: str) -> Path:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError):  # "~name" of nobody, a NUL, links in a circle
         raise ValueError("the path of a folder") from None
+
+
+def _host_names(text: str) -> frozenset[str]:
+    names = [each.strip().lower().removesuffix(".") for each in text.split(",")]
+    if not all(map(_HOST_NAME.fullmatch, names)):
+        raise ValueError("names of hosts without a port, with commas between them, such as ui.example.com")
+    return frozenset(names)
 
 
 def _one_of(words: type[W]) -> Callable[[str], W]:

@@ -110,7 +110,7 @@ def dagster(place: WorkingPlace, *, port: int, folder: Path) -> Generator[Sequen
     options = ["-w", str(PROJECT_DIR / "workspace.yaml")]
     if load_log_format(environment) is LogFormat.JSON:
         options += ["--log-format", "json"]
-    webserver = [sys.executable, "-m", "dagster_webserver", "-h", HOST, "-p", str(port), *options]
+    webserver = [sys.executable, "-m", "twitter_pipeline.ui", "-h", HOST, "-p", str(port), *options]
     daemon = [sys.executable, "-m", "dagster._daemon", "run", *options]
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ from twitter_pipeline_tests.browser.place import MISSING, chromium_running, find
 HEIGHT = 2600
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """A browser, where there is one."""
     executable = find_chromium()
@@ -22,14 +22,14 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def url(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The UI's address; depends on the browser, so that nothing is started without one."""
     with ui_of(tmp_path_factory.mktemp("browser")) as url:
         yield url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def window(browser: Browser, url: str) -> Iterator[BrowserContext]:
     """A window that loads the UI's program once, as a person's does."""
     with window_of(browser, height=HEIGHT) as window:

@@ -20,6 +20,9 @@ MISSING = (
     "CHROMIUM=/where/it/is"
 )
 
+FOREIGN_NAME = "evil.example"
+"""A name of another site, which the browser finds on this machine."""
+
 PATIENCE_MS = 150_000
 """How long to wait for anything on a page; the daemon alone looks for backfills every half minute."""
 
@@ -67,6 +70,10 @@ def chromium_running(executable: str) -> Generator[Browser]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # Chromium's own sandbox refuses to work for root; the only pages it sees are ours.
-        browser = playwright.chromium.launch(executable_path=executable, chromium_sandbox=os.geteuid() != 0)
+        browser = playwright.chromium.launch(
+            executable_path=executable,
+            chromium_sandbox=os.geteuid() != 0,
+            args=[f"--host-resolver-rules=MAP {FOREIGN_NAME} 127.0.0.1"],
+        )
         yield browser
         browser.close()

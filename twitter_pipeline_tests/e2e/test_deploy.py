@@ -139,6 +139,16 @@ def test_every_variable_of_the_compose_file_is_in_its_example_and_no_secret_has_
     assert {*example.values(), *tokens.values(), *secrets} == {""}
 
 
+def test_the_webserver_of_the_image_is_the_guarded_one() -> None:
+    script = (DEPLOY / "dagster-webserver").read_text(encoding="utf-8")
+    dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    packages, ours = "COPY --from=packages /opt/venv", "COPY deploy/dagster-webserver /opt/venv/bin/dagster-webserver"
+
+    assert script == '#!/bin/sh\nexec python -m twitter_pipeline.ui "$@"\n'
+    assert dockerfile.index(packages) < dockerfile.index(ours)
+    assert "PATH=/opt/venv/bin:$PATH" in dockerfile
+
+
 def test_only_what_uses_a_secret_gets_it() -> None:
     services = COMPOSE["services"]
     database = {"PGPASSWORD", "POSTGRES_PASSWORD"}

@@ -1,6 +1,5 @@
 """`make up` with real processes: it comes up, mends what it can, says what it cannot, and leaves nothing behind."""
 
-import http.client
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.settings import Settings
 
 BEARER = "a-bearer-token-of-the-test"
+PASSWORD = "a-password-of-the-test"  # noqa: S105 nobody's
 
 # `up` as the command line calls it, its folder and port given; prints what it says.
 UP = """
@@ -83,6 +83,7 @@ def up(folder: Path, port: int) -> Iterator[Callable[..., subprocess.Popen[str]]
         "DAGSTER_HOME": str(folder / "dagster"),
         "DAGSTER_PORT": str(port),
         "DATABASE_URL": "",
+        "TWITTER_UI_PASSWORD": PASSWORD,
     }
 
     def start(program: str = UP, *words: str) -> subprocess.Popen[str]:
@@ -129,11 +130,9 @@ def said_by(process: subprocess.Popen[str]) -> list[str]:
 
 def runs_in_the_ui(port: int) -> int:
     """Ask the UI how many runs there are: it has to ask the database."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     query = {"query": "{ runsOrError { __typename ... on Runs { results { id } } } }"}
-    connection.request("POST", "/graphql", json.dumps(query), {"content-type": "application/json"})
-    answer = json.load(connection.getresponse())
-    connection.close()
+    url, password = f"http://127.0.0.1:{port}/graphql", ("me", PASSWORD)
+    answer = httpx.post(url, json=query, auth=password, timeout=10, trust_env=False).json()
     return len(answer["data"]["runsOrError"]["results"])
 
 
@@ -144,6 +143,7 @@ def test_up_serves_the_ui_survives_a_killed_server_and_leaves_nothing_when_stopp
     lines = said_by(process)
     commands = processes_of(folder)
     before = runs_in_the_ui(port)
+    asked = httpx.get(f"http://127.0.0.1:{port}", trust_env=False)
     os.kill(int((folder / "postgres" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
     time.sleep(3)
     after = runs_in_the_ui(port)
@@ -157,8 +157,9 @@ def test_up_serves_the_ui_survives_a_killed_server_and_leaves_nothing_when_stopp
     assert (before, after) == (0, 0)
     assert (rest, process.returncode) == ("Stopped.\n", 0)
     assert processes_of(folder) == {}
-    assert BEARER not in "".join([*commands.values(), *lines, logs])
-    assert any("dagster_webserver" in command for command in commands.values())
+    shown = "".join([*commands.values(), *lines, logs])
+    assert (BEARER in shown, PASSWORD in shown, asked.status_code) == (False, False, 401)
+    assert any("twitter_pipeline.ui" in command for command in commands.values())
 
 
 @pytest.mark.parametrize("words", [("--json",), ()])

@@ -12,7 +12,7 @@ DOCS = "\n".join(
 )
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:unit|integration|e2e)/\w+\.py", DOCS))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:unit|integration|e2e|browser)/\w+\.py", DOCS))))
 def test_every_file_that_is_said_to_show_something_exists(path: str) -> None:
     assert (TESTS / path).is_file()
 

@@ -9,8 +9,10 @@ import pytest
 from twitter_pipeline.budgets import Budgets, Limit
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.prices import Prices
-from twitter_pipeline.secret import BearerToken, BrokerUrl, WebhookUrl
+from twitter_pipeline.secret import BearerToken, BrokerUrl, UiPassword, WebhookUrl
 from twitter_pipeline.settings import Detection, Executor, Settings, bearer_keys, load_settings, render_settings
+
+HOSTS = "names of hosts without a port, with commas between them, such as ui.example.com"
 
 SECRET = "AAAA-not-a-real-one"  # noqa: S105 nobody's
 
@@ -38,6 +40,8 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
             "DATABASE_URL": "postgresql://me:pw@db/twitter",
             "DAGSTER_HOME": str(tmp_path / "home"),
             "DAGSTER_PORT": "4000",
+            "TWITTER_ALLOWED_HOSTS": "ui.example.com, Metrics.",
+            "TWITTER_UI_PASSWORD": "correct horse",
             "TWITTER_PAGE_SIZE": "100",
             "TWITTER_SETTLE_SECONDS": "60",
             "TWITTER_CONFIRM_AFTER_SECONDS": "300",
@@ -72,6 +76,8 @@ def test_every_variable_has_its_place(env_file: Path, tmp_path: Path) -> None:
         database_url="postgresql://me:pw@db/twitter",
         dagster_home=tmp_path / "home",
         dagster_port=4000,
+        allowed_hosts=frozenset({"ui.example.com", "metrics"}),
+        ui_password=UiPassword("correct horse"),
         page_size=100,
         settle=timedelta(seconds=60),
         confirm_after=timedelta(seconds=300),
@@ -110,6 +116,8 @@ def test_a_child_process_reads_the_settings_that_were_rendered_for_it_whatever_t
         database_url="postgresql+psycopg://me:p%40w@/twitter?host=%2Ftmp%2Fsocket",
         dagster_home=tmp_path / "home",
         dagster_port=4000,
+        allowed_hosts=frozenset({"ui.example.com", "metrics"}),
+        ui_password=UiPassword("correct horse"),
         page_size=100,
         settle=timedelta(seconds=60),
         confirm_after=timedelta(seconds=300),
@@ -213,6 +221,9 @@ def test_a_line_of_the_file_that_is_none_is_told_by_its_number_and_not_passed_ov
         ("TWITTER_SEARCH_QUERY_CHARACTERS", "19", "a whole number from 20 to 4096"),
         ("DAGSTER_PORT", "0", "a whole number from 1 to 65535"),
         ("DAGSTER_PORT", "http", "a whole number from 1 to 65535"),
+        ("TWITTER_ALLOWED_HOSTS", "a.example:80", HOSTS),
+        ("TWITTER_ALLOWED_HOSTS", "a.example b.example", HOSTS),
+        ("TWITTER_ALLOWED_HOSTS", "*", HOSTS),
         ("TWITTER_PAGE_SIZE", "4", "a whole number from 5 to 100"),
         ("TWITTER_BUDGET_DAY_USD", "-1", "an amount in US dollars, such as 25"),
         ("TWITTER_BUDGET_RUN_POSTS", "5.5", "a whole number from 0 to 999999999"),
@@ -276,7 +287,11 @@ def test_names_that_only_look_like_tokens_are_left_alone(env_file: Path) -> None
 
 
 def test_no_secret_shows_in_what_is_printed(env_file: Path) -> None:
-    environ = {"TWITTER_BEARER_1": SECRET, "DATABASE_URL": "postgresql://me:hunter2@db/twitter"}
+    environ = {
+        "TWITTER_BEARER_1": SECRET,
+        "DATABASE_URL": "postgresql://me:hunter2@db/twitter",
+        "TWITTER_UI_PASSWORD": "hunter2",
+    }
     settings = load_settings(environ, env_file=env_file)
 
     assert SECRET not in repr(settings) + str(settings) + f"{settings.bearer_tokens}"
