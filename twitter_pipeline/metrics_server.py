@@ -1,7 +1,7 @@
 """Serves metrics to Prometheus, and whether all is well to whatever asks over HTTP."""
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from prometheus_client.exposition import choose_encoder
 
 from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.hosts import is_served
 from twitter_pipeline.metrics import Metrics
 from twitter_pipeline.probes import NEEDED, Finding, Part
 
@@ -20,9 +21,10 @@ PATIENCE_S = 30.0
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], metrics: Metrics) -> None:
+    def __init__(self, address: tuple[str, int], metrics: Metrics, names: Collection[str]) -> None:
         super().__init__(address, _Handler)
         self.metrics = metrics
+        self.names = names
         self.one_at_a_time = threading.Lock()
 
 
@@ -34,6 +36,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a request."""
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or not is_served(hosts[0], self.server.names):
+            said = b"This host is not served; TWITTER_ALLOWED_HOSTS lists those that are.\n"
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, said)
+            return
         match urlsplit(self.path).path:
             case "/metrics":
                 encode, content_type = choose_encoder(self.headers.get("Accept", ""))
@@ -65,10 +72,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(metrics: Metrics, *, host: str, port: int) -> Generator[int]:
-    """Serve while the context lasts, and give the port; raises ConfigurationError when it cannot be had."""
+def serving(metrics: Metrics, *, host: str, port: int, names: Collection[str] = ()) -> Generator[int]:
+    """Serve while the context lasts, and give the port; raises ConfigurationError when it cannot be had.
+
+    Requests are answered that name localhost, an address or one of `names`.
+    """
     try:
-        server = _Server((host, port), metrics)
+        server = _Server((host, port), metrics, names)
     except OSError as error:
         raise ConfigurationError(f"Nothing can be served on {host}, port {port}: {error.strerror}") from error
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)

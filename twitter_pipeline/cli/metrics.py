@@ -39,7 +39,7 @@ def metrics(terminal: Terminal, *, host: str, port: int, once: bool) -> None:
         if once:
             terminal.out.file.write(generate_latest(figures).decode())
             return
-        with serving(figures, host=host, port=port) as served:
+        with serving(figures, host=host, port=port, names=settings.allowed_hosts) as served:
             terminal.say(f"http://{host}:{served}/metrics, until Ctrl-C")
             try:
                 threading.Event().wait()

@@ -159,13 +159,16 @@ def test_no_secret_is_told(workshop: Workshop, capsys: pytest.CaptureFixture[str
 def served(workshop: Workshop) -> Iterator[str]:
     settings = load_settings(os.environ)
     with serving(
-        Metrics(workshop.database, addresses_of(settings, os.environ), settings), host="127.0.0.1", port=0
+        Metrics(workshop.database, addresses_of(settings, os.environ), settings),
+        host="127.0.0.1",
+        port=0,
+        names={"metrics"},
     ) as port:
         yield f"http://127.0.0.1:{port}"
 
 
-def get(url: str, accept: str = "*/*") -> tuple[int, str, str]:
-    request = urllib.request.Request(url, headers={"Accept": accept})
+def get(url: str, accept: str = "*/*", **headers: str) -> tuple[int, str, str]:
+    request = urllib.request.Request(url, headers={"Accept": accept, **headers})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
@@ -192,6 +195,12 @@ def test_prometheus_is_served_in_the_format_that_it_asks_for_and_several_at_once
         "twitter_pipeline_tweets_stored",
     }
     assert answers == [200] * 8
+
+
+def test_the_figures_are_not_served_to_a_name_that_is_rebound(served: str) -> None:
+    hosts = ("metrics:9464", "10.1.2.3:9464", "evil.example:9464")
+
+    assert [get(f"{served}/healthz", Host=host)[0] for host in hosts] == [200, 200, 421]
 
 
 def test_whether_all_is_well_is_told_to_who_asks_over_http(served: str) -> None:
