@@ -20,6 +20,7 @@ from twitter_pipeline.orchestration.tables import tokens
 from twitter_pipeline.store.activity import UseOfDay, Window, load_all_windows, load_last_call, load_use_of_day
 from twitter_pipeline.store.charts import load_token_use
 from twitter_pipeline.store.tokens import TokenState, load_tokens
+from twitter_pipeline.texts import as_code
 from twitter_pipeline.token_page import (
     Picture,
     Used,
@@ -90,7 +91,8 @@ def observe_tokens(opened: OpenDatabase, *, with_chart: bool) -> dg.AssetObserva
     """Return what there is to see of the tokens, their limits and their use."""
     database, here = opened.database, opened.settings.bearer_tokens
     states, windows, use = load_tokens(database), load_all_windows(database), load_use_of_day(database)
-    lines = explain(states, windows)
+    # X's words are among them, and what Dagster shows is Markdown.
+    lines = [as_code(line) for line in explain(states, windows)]
     chart = draw_token_use(load_token_use(database, [each.env_key for each in states])) if with_chart else None
     unfit = {each.env_key: each.status.value for each in states if each.status is not TokenStatus.ACTIVE}
     metadata: dict[str, dg.MetadataValue] = {

@@ -1,20 +1,23 @@
 """Pages of other sites that a user of the UI has open in the same browser: they read nothing and start nothing."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 from urllib.parse import quote
 
 import httpx
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from twitter_pipeline.secret import UiPassword
+from twitter_pipeline.texts import as_code
 from twitter_pipeline.ui.guard import Guard
 from twitter_pipeline_tests.browser.place import FOREIGN_NAME
 
@@ -62,7 +65,10 @@ function submit(attributes, name, value) {
 
 
 class _Page(BaseHTTPRequestHandler):
+    asked: ClassVar[list[str]] = []
+
     def do_GET(self) -> None:
+        self.asked.append(self.path)
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
@@ -139,6 +145,41 @@ def test_a_name_that_is_rebound_to_this_machine_is_not_served(page: Page, url: s
 
     assert answer is not None
     assert (answer.status, answer.text().startswith("This host is not served")) == (421, True)
+
+
+HOSTILE = (
+    "![x]({0}/x.png) [x](javascript:alert(1)) <img src={0}/y.png> {0}/z www.evil.example me@evil.example `` | ` ~~x~~"
+)
+
+
+@contextmanager
+def shown(window: BrowserContext, url: str, text: str) -> Generator[Locator]:
+    """Open the page of an asset that shows a text as the description of an observation."""
+    httpx.post(
+        f"{url}/report_asset_observation/of_strangers", json={"description": text}, trust_env=False
+    ).raise_for_status()
+    page = window.new_page()
+    page.goto(f"{url}/assets/of_strangers?view=events", wait_until="networkidle")
+    shown = page.locator(".dagster-markdown", has_text="me@evil.example").first
+    expect(shown).to_be_visible(timeout=30_000)
+    yield shown
+    page.close()
+
+
+def test_the_ui_makes_nothing_of_a_text_that_strangers_wrote(window: BrowserContext, url: str, foreign: str) -> None:
+    hostile = HOSTILE.format(foreign)
+    with shown(window, url, as_code(hostile)) as text:
+        assert (text.inner_text(), text.locator("img, a").count()) == (hostile, 0)
+
+
+def test_the_ui_fetches_no_picture_of_another_site_even_where_markdown_names_one(
+    window: BrowserContext, url: str, foreign: str
+) -> None:
+    with shown(window, url, HOSTILE.format(foreign)) as text:
+        picture = text.locator("img").evaluate("image => [image.src, image.complete]")
+
+    assert picture == [f"{foreign}/x.png", True]
+    assert "/x.png" not in _Page.asked
 
 
 PROTECTED = """

@@ -13,11 +13,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from markdown_it import MarkdownIt
 
 from twitter_pipeline.cli import main
 from twitter_pipeline.cli.launching import Ending
 from twitter_pipeline.cli.results import report_values, show_problems, show_report
 from twitter_pipeline.cli.terminal import Terminal, as_json
+from twitter_pipeline.orchestration.token_page import observe_tokens
 from twitter_pipeline.sandbox.api import Response
 from twitter_pipeline.settings import PROJECT_DIR
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
@@ -173,3 +175,15 @@ def test_dagster_gets_odd_texts_as_plain_lines_and_values(fetched: tuple[Worksho
     assert not any("DROP TABLE" in tag for tag in tags)
     # Markdown and links are the only values that the UI takes for more than text.
     assert not any(isinstance(entry, dg.MarkdownMetadataValue | dg.UrlMetadataValue) for entry in entries)
+
+
+def test_the_page_of_the_tokens_makes_nothing_of_an_odd_text(fetched: tuple[Workshop, Ending]) -> None:
+    workshop, _ = fetched
+    shown = observe_tokens(workshop.opened, with_chart=False)
+    lines = str(shown.metadata["what holds work up"].value).splitlines()
+    read = [each.children or [] for each in MarkdownIt().parse("\n".join(lines)) if each.type == "inline"]
+
+    assert [[part.type for part in parts] for parts in read] == [["code_inline"]] * len(lines)
+    assert any(MARKUP in parts[0].content for parts in read)
+    assert shown.description is not None
+    assert f"- {shown.description}" == lines[0]

@@ -106,5 +106,5 @@ def test_before_the_first_call_the_page_says_so(make_workshop: MakeWorkshop) -> 
     make_workshop([])
     shown = run_show_tokens()
 
-    assert shown["what holds work up"].value == "- No token is known yet."
+    assert shown["what holds work up"].value == "- `No token is known yet.`"
     assert rows(shown, "tokens") == []
