@@ -16,10 +16,10 @@ NEEDED = ("celery", "dagster_celery", "redis")
 STEP_TASK = "twitter_pipeline.execute_step"
 
 NO_RESULTS = "disabled://"
-"""Nothing that Redis holds tells how a step has ended: Dagster's storage does."""
+"""How a step has ended is in Dagster's storage, never in Redis."""
 
 VERIFIED = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-"""What TLS means by itself. Of an address with rediss:// kombu would take any server's certificate."""
+"""For an address with rediss:// and no options kombu would accept any certificate."""
 
 PATIENTLY = {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 2.0}
 """Tries again until it comes off: Redis is restarted now and then, and runs are to go on."""
@@ -75,7 +75,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     lost_after_s = settings.worker_lost_after.total_seconds()
     return {
         "broker_use_ssl": tls_of(broker_of(settings)),
-        # Messages are JSON and name a step; whoever can write to Redis is heard in nothing else.
+        # Whoever can write to Redis can send messages; they name a step, in JSON, and do nothing else.
         "accept_content": ["json"],
         "worker_enable_remote_control": False,
         "task_ignore_result": True,

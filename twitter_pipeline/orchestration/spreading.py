@@ -65,6 +65,8 @@ class Steps:
         self._run_id = run_id
         self._database = database
         self._read_at: float | None = None
+        self._revoked: set[str] = set()
+        self.left: set[str] = set()
 
     def submit(
         self, app: Celery, _context: PlanOrchestrationContext, step: ExecutionStep, queue: str, priority: int, _: Any
@@ -80,15 +82,18 @@ class Steps:
         app.send_task(STEP_TASK, kwargs={"run_id": self._run_id, "step_key": step.key}, queue=queue, priority=priority)
         return end
 
-    def read(self) -> None:
-        """Read the log, once for all the steps that are waited for."""
-        if self._read_at is None or time.monotonic() >= self._read_at + TICK_SECONDS / 2:
-            self.log.read()
-            self._read_at = time.monotonic()
+    def revoke(self, step_key: str) -> None:
+        """Wait no longer for a step than a worker works on it; who takes it later sees that the run is over."""
+        self._revoked.add(step_key)
 
-    def is_worked_on(self, step_key: str) -> bool:
-        """Whether a worker works on a step."""
-        return is_worked_on(self._database, self._run_id, step_key)
+    def read(self) -> None:
+        """Read the log, once for all the steps that are waited for, and see which of the revoked ones were left."""
+        if self._read_at is None or time.monotonic() >= self._read_at + TICK_SECONDS / 2:
+            # Before the log, so that what ended meanwhile is in it.
+            worked_on = {key for key in self._revoked if is_worked_on(self._database, self._run_id, key)}
+            self.log.read()
+            self.left = self._revoked - worked_on
+            self._read_at = time.monotonic()
 
 
 class StepEnd:
@@ -98,16 +103,11 @@ class StepEnd:
         self._steps = steps
         self._step_key = step_key
         self._attempt = len(steps.log.ended(step_key))
-        self._revoked = False
 
     def ready(self) -> bool:
         """Whether the step has ended, or will not be begun any more."""
-        if self._revoked and not self._steps.is_worked_on(self._step_key):
-            # Who takes it later sees that the run is over; what has ended before is in the log.
-            self._steps.log.read()
-            return True
         self._steps.read()
-        return self._has_ended()
+        return self._has_ended() or self._step_key in self._steps.left
 
     def get(self) -> list[str]:
         """Return the events of the step, serialized."""
@@ -116,8 +116,8 @@ class StepEnd:
         return [serialize_value(event) for event in self._steps.log.ended(self._step_key)[self._attempt]]
 
     def revoke(self) -> None:
-        """Wait no longer than a worker works on it."""
-        self._revoked = True
+        """End the wait for it unless a worker works on it."""
+        self._steps.revoke(self._step_key)
 
     def _has_ended(self) -> bool:
         return len(self._steps.log.ended(self._step_key)) > self._attempt

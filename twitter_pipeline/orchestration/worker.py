@@ -250,11 +250,11 @@ def leave_logs_alone(**_: object) -> None:
 
 
 def app_of(settings: Settings) -> celery.Celery:
-    """Return Celery's application, which does at the word of a message only one thing: execute a step."""
+    """Return Celery's application, whose only task executes a step."""
     app = make_app({"broker": broker_of(settings).reveal(), "backend": NO_RESULTS})
     app.conf.update(celery_config(settings))
     app.finalize()
-    # Those that Celery brings along.
+    # Celery's own tasks, which any message could start.
     app.tasks.clear()
     app.task(execute_step, name=STEP_TASK)
     return app

@@ -512,7 +512,7 @@ def test_a_forged_message_runs_no_foreign_code_and_ends_no_step(
     trap.action = redis.forge_ends
     result = workshop.fetch(*workshop.usernames)
     wait_until(lambda: redis.steps() == 0)
-    crew.end()
+    crew.kill()
 
     assert result.error is None
     assert_complete(workshop)

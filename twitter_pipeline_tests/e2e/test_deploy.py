@@ -181,7 +181,10 @@ def test_only_what_uses_a_secret_gets_it() -> None:
             "upgrade": ["database"],
         }.items()
     }
-    assert {each["metadata"]["name"] for each in manifests() if each["kind"] == "Secret"} == set(given["worker"])
+    (of_ui,) = [each["valueFrom"] for each in VALUES["dagsterWebserver"]["env"] if "PASSWORD" in each["name"]]
+    secrets = {each["metadata"]["name"] for each in manifests() if each["kind"] == "Secret"}
+    assert secrets == {*given["worker"], of_ui["secretKeyRef"]["name"]}
+    assert {name for name, each in services.items() if "TWITTER_UI_PASSWORD" in each["environment"]} == {"webserver"}
     # Of what is not named here the chart itself gives them the password of the database.
     assert not any("envSecrets" in VALUES[name] for name in ("dagsterWebserver", "dagsterDaemon"))
 
