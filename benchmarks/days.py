@@ -71,7 +71,7 @@ USE_UP = "UPDATE tokens_endpoint_rl SET remaining = 0, in_flight = 0, reset_at =
 
 CUT_ALL = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
 """
 
 FAILED_CALLS = "SELECT outcome::text, count(*) FROM api_calls WHERE outcome <> 'ok' GROUP BY 1 ORDER BY 2 DESC"

@@ -25,6 +25,7 @@ from dotenv import dotenv_values
 from twitter_pipeline.local.logs import tail
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
 from twitter_pipeline.local.processes import ending_signals_interrupt, stop_group
+from twitter_pipeline.local.socket_dir import SUPERUSER
 from twitter_pipeline.settings import PROJECT_DIR
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.schema import upgrade
@@ -97,7 +98,7 @@ class Place:
 
     def admin(self, statement: str) -> None:
         """Run a statement on the server."""
-        with connected(self.server.url("postgres")) as connection:
+        with psycopg.connect(self.server.conninfo("postgres", user=SUPERUSER), autocommit=True) as connection:
             connection.execute(statement.encode())
 
     @contextmanager

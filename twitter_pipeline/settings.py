@@ -79,6 +79,7 @@ class Settings:
     bearer_tokens: Mapping[str, BearerToken] = field(default_factory=dict[str, BearerToken])
     api_url: str = "https://api.x.com"
     database_url: str | None = field(default=None, repr=False)
+    database_reader_url: str | None = field(default=None, repr=False)
     dagster_home: Path = PROJECT_DIR / ".local" / "dagster"
     dagster_port: int = 3000
     allowed_hosts: frozenset[str] = frozenset()
@@ -137,6 +138,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = PROJECT_DIR / 
         bearer_tokens=_bearer_tokens(variables),
         api_url=reader.read("TWITTER_API_URL", str, defaults.api_url).rstrip("/"),
         database_url=reader.read("DATABASE_URL", str, None),
+        database_reader_url=reader.read("DATABASE_READER_URL", str, None),
         dagster_home=reader.read("DAGSTER_HOME", _folder, defaults.dagster_home),
         dagster_port=reader.read("DAGSTER_PORT", _whole(1, 65535), defaults.dagster_port),
         allowed_hosts=reader.read("TWITTER_ALLOWED_HOSTS", _host_names, defaults.allowed_hosts),
@@ -245,6 +247,7 @@ def render_settings(settings: Settings, environ: Mapping[str, str]) -> dict[str,
         **with_tokens(environ, settings.bearer_tokens),
         "TWITTER_API_URL": settings.api_url,
         "DATABASE_URL": settings.database_url or "",
+        "DATABASE_READER_URL": settings.database_reader_url or "",
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_PORT": str(settings.dagster_port),
         "TWITTER_ALLOWED_HOSTS": ",".join(sorted(settings.allowed_hosts)),

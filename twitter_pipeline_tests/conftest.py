@@ -19,6 +19,7 @@ from sqlalchemy import make_url
 
 from twitter_pipeline.local.locks import alone
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
+from twitter_pipeline.local.socket_dir import SUPERUSER, WRITER
 from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.api import SandboxApi
 from twitter_pipeline.sandbox.server import running_server
@@ -31,7 +32,7 @@ from twitter_pipeline.store.schema import upgrade
 from twitter_pipeline.x_api.client import XApiClient
 
 TEMPLATE = "tables"
-OURS = ("TWITTER_", "DATABASE_URL", "DAGSTER_")
+OURS = ("TWITTER_", "DATABASE_", "DAGSTER_")
 
 
 # Names the folder of the tests' server, which the first process chooses for all that it starts.
@@ -86,7 +87,7 @@ class Databases:
         """Make a database and return its URL."""
         name = f"test_{os.getpid()}_{next(self.numbers)}"
         # Without fsync, copying files takes a third of the time of copying through the log, the default.
-        self._run("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
+        self._run("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY FILE_COPY", name, WRITER, template)
         return self.server.url(name)
 
     def drop(self, url: str) -> None:
@@ -98,7 +99,7 @@ class Databases:
         with alone(self.server.folder / "template.lock"):
             if self.connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
                 return
-            unfinished = Database(self.create(template="template0"))
+            unfinished = Database(self.server.url("unfinished"))
             upgrade(unfinished.engine)
             unfinished.close()
             self._run("ALTER DATABASE {} RENAME TO {}", str(unfinished.engine.url.database), TEMPLATE)
@@ -110,8 +111,7 @@ class Databases:
 @pytest.fixture(scope="session")
 def databases(postgres: EmbeddedServer) -> Iterator[Databases]:
     """Databases for tests that need more than one, or an empty one (`template="template0"`)."""
-    url = postgres.url("postgres").replace("+psycopg", "")
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(postgres.conninfo("postgres", user=SUPERUSER), autocommit=True) as connection:
         databases = Databases(postgres, connection)
         databases.prepare_template()
         yield databases

@@ -105,8 +105,8 @@ def _conninfo() -> str:
     """Return where the names are; the embedded server need not run."""
     settings = load_settings(os.environ)
     if settings.database_url is not None:
-        return settings.database_url.replace("+psycopg://", "://", 1)
-    from twitter_pipeline.local.socket_dir import SocketDir
+        return (settings.database_reader_url or settings.database_url).replace("+psycopg://", "://", 1)
+    from twitter_pipeline.local.socket_dir import READER, SocketDir
 
     sockets = SocketDir(settings.local_dir / "postgres")
-    return sockets.conninfo("twitter" if settings.bearer_tokens else "sandbox")
+    return sockets.conninfo("twitter" if settings.bearer_tokens else "sandbox", user=READER)

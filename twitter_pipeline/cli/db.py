@@ -24,7 +24,7 @@ from sqlalchemy import make_url
 
 from twitter_pipeline.cli.claims import claims
 from twitter_pipeline.cli.commands import Failure, Group, environment_settings, json_option
-from twitter_pipeline.cli.places import Tables, shown, tables
+from twitter_pipeline.cli.places import Tables, connected, shown, tables
 from twitter_pipeline.cli.safe_text import printable
 from twitter_pipeline.cli.tables import FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
@@ -33,6 +33,25 @@ from twitter_pipeline.store.claims import find_unchecked
 from twitter_pipeline.store.schema import differences
 from twitter_pipeline.store.schema import upgrade as upgrade_schema
 from twitter_pipeline.texts import counted
+
+LONGEST_QUERY = "10min"
+
+# A read-only transaction keeps none of these from files and programs of the server's machine.
+MAY_LEAVE_THE_DATABASE = """
+SELECT EXISTS (
+    SELECT FROM pg_roles
+    WHERE pg_has_role(session_user, oid, 'MEMBER')
+      AND (rolsuper OR rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))
+)
+"""
+
+NEEDS_A_READER = """\
+The role of DATABASE_URL may run programs or open files on the server's machine, and so could a query. Make a \
+role as the superuser, and let it read as the role that owns the tables:
+  CREATE ROLE twitter_reader LOGIN PASSWORD '...';
+  GRANT SELECT ON ALL TABLES IN SCHEMA public TO twitter_reader;
+  ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO twitter_reader;
+Then set DATABASE_READER_URL to the address of DATABASE_URL with this role."""
 
 
 @click.group(cls=Group, short_help="Look after the database and ask it questions.")
@@ -106,6 +125,9 @@ def url(terminal: Terminal, *, as_json: bool) -> None:
 @click.pass_obj
 def query(terminal: Terminal, *, sql: str, limit: int, as_csv: bool, as_json: bool) -> None:
     """Run one SQL query, of the command line or of stdin (-), and print its rows. It can change nothing.
+
+    It runs for ten minutes at most, as a role that may only SELECT: the embedded server's, or that of
+    DATABASE_READER_URL.
 
     \b
     Examples:
@@ -197,8 +219,11 @@ def _plain(url: str, *, with_password: bool = True) -> str:
 
 def _rows_of(opened: Tables, text: str, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:
     """Return the names of the columns and the first rows; JSON is text."""
-    with opened.database.transaction() as connection:
+    with connected(opened.reader_url) as reader, reader.transaction() as connection:
         connection.execute("SET TRANSACTION READ ONLY")
+        connection.execute(f"SET LOCAL statement_timeout = '{LONGEST_QUERY}'")
+        if connection.execute(MAY_LEAVE_THE_DATABASE).fetchone() == (True,):
+            raise ConfigurationError(NEEDS_A_READER)
         with connection.cursor() as cursor:
             for name in ("json", "jsonb"):
                 # As it is stored: decoded, it may hold half a surrogate pair, which cannot be written anywhere.
@@ -209,6 +234,10 @@ def _rows_of(opened: Tables, text: str, limit: int) -> tuple[list[str], list[tup
                 stream = cast("Generator[tuple[object, ...]]", cursor.stream(cast("LiteralString", text)))
                 with closing(stream):
                     rows = list(islice(stream, limit))
+            except psycopg.errors.QueryCanceled as error:
+                raise ConfigurationError(
+                    f"The query was ended, as it took longer than {LONGEST_QUERY}: limit it, or ask with db psql"
+                ) from error
             except psycopg.OperationalError:
                 raise
             except psycopg.Error as error:

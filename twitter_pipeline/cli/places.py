@@ -12,6 +12,7 @@ from twitter_pipeline.cli.terminal import Terminal
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.local.places import WorkingPlace, working_place
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
+from twitter_pipeline.local.socket_dir import READER
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import close_vanished_runs
@@ -24,10 +25,14 @@ MADE_UP = "No token is configured, so this is the sandbox: all accounts and twee
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The database with the tables. `server` is the embedded one, None with a DATABASE_URL."""
+    """The database with the tables. `server` is the embedded one, None with a DATABASE_URL.
+
+    `reader_url` logs in as somebody who can change nothing, where there is such a role.
+    """
 
     database: Database
     url: str
+    reader_url: str
     server: EmbeddedServer | None
 
 
@@ -44,9 +49,11 @@ def tables(
     with ExitStack() as stack:
         server = None
         url = settings.database_url or ""
+        reader_url = settings.database_reader_url or url
         if not url:
             server = stack.enter_context(embedded_server(settings.local_dir / "postgres"))
-            url = server.url("twitter" if settings.bearer_tokens else "sandbox")
+            name = "twitter" if settings.bearer_tokens else "sandbox"
+            url, reader_url = server.url(name), server.url(name, user=READER)
         database = stack.enter_context(connected(url))
         if server is not None and apply_schema:
             upgrade(database.engine, terminal.say)
@@ -55,7 +62,7 @@ def tables(
             close_vanished_runs(database, prices=settings.prices)
             if is_made_up(database):
                 terminal.say("These are the sandbox's data: all accounts, tweets and costs are made up.")
-        yield Tables(database, url, server)
+        yield Tables(database, url, reader_url, server)
 
 
 @dataclass(frozen=True, slots=True)

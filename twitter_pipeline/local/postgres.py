@@ -28,7 +28,9 @@ from twitter_pipeline.local.accounts import Account, account_of, choose_account
 from twitter_pipeline.local.binaries import OTHER_SERVER_HINT, bin_dir_for
 from twitter_pipeline.local.locks import FileLock, alone
 from twitter_pipeline.local.logs import indented, tail
-from twitter_pipeline.local.socket_dir import PORT, SUPERUSER, SocketDir, is_plain
+from twitter_pipeline.local.socket_dir import PORT, SUPERUSER, WRITER, SocketDir, is_plain
+from twitter_pipeline.store.partitions import when_free
+from twitter_pipeline.store.schema import sql_file
 
 # A start after a crash replays the log first: up to max_wal_size, a gigabyte.
 START_SECONDS = 60.0
@@ -121,18 +123,18 @@ class EmbeddedServer:
         """The folder with the server's socket, which is `host` to libpq."""
         return self._sockets.path
 
-    def url(self, database: str, driver: str = "psycopg") -> str:
-        """Return the SQLAlchemy URL of a database, which is created if missing."""
-        self._create_if_missing(database)
-        return f"postgresql+{driver}{self._address(database)}"
+    def url(self, database: str, driver: str = "psycopg", *, user: str = WRITER) -> str:
+        """Return the SQLAlchemy URL of a database, which is created if missing and given to its roles."""
+        self._prepare(database)
+        return f"postgresql+{driver}{self._address(database, user)}"
 
-    def conninfo(self, database: str) -> str:
+    def conninfo(self, database: str, *, user: str = WRITER) -> str:
         """Return what libpq takes to connect to a database, which need not be there, nor the server run."""
-        return self._sockets.conninfo(database)
+        return self._sockets.conninfo(database, user=user)
 
     def psql_command(self, database: str) -> str:
         """Return a shell line that opens psql on a database."""
-        return f"{_shell_word(self.bin_dir / 'psql')} 'postgresql{self._address(database)}'"
+        return f"{_shell_word(self.bin_dir / 'psql')} 'postgresql{self._address(database, WRITER)}'"
 
     def ensure_running(self) -> None:
         """Start the server again if it was killed; return at once if it runs."""
@@ -229,7 +231,7 @@ class EmbeddedServer:
         self._sockets.remove_sockets()
 
     def _accepts_connections(self) -> bool:
-        return PGconn.ping(f"{self.conninfo('postgres')} connect_timeout=5".encode()) == Ping.OK
+        return PGconn.ping(f"{self.conninfo('postgres', user=SUPERUSER)} connect_timeout=5".encode()) == Ping.OK
 
     def _is_gone(self) -> bool:
         with FileLock(self.folder / "server.lock") as server_lock:
@@ -254,11 +256,27 @@ class EmbeddedServer:
         except FileNotFoundError:
             return None if Path("/proc/self").exists() else pid
 
-    def _create_if_missing(self, database: str) -> None:
-        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
-            found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [database]).fetchone()
-            if found is not None:
-                return
+    def hand_over(self, database: str) -> None:
+        """Give a database and what a superuser has made in it to the roles of `sql/roles.sql`."""
+        with psycopg.connect(self.conninfo(database, user=SUPERUSER)) as connection:
+            connection.execute(sql_file("roles.sql").encode())
+
+    def _prepare(self, database: str) -> None:
+        """Create a database if it is missing, and hand over one that a superuser owns: new, or of an older version."""
+        owner = self._owner_of(database)
+        if owner is None:
+            self._create(database)
+        if owner != WRITER:
+            when_free("the tables", lambda: self.hand_over(database))
+
+    def _owner_of(self, database: str) -> str | None:
+        with psycopg.connect(self.conninfo("postgres", user=SUPERUSER)) as connection:
+            statement = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s"
+            row = connection.execute(statement, [database]).fetchone()
+            return None if row is None else str(row[0])
+
+    def _create(self, database: str) -> None:
+        with psycopg.connect(self.conninfo("postgres", user=SUPERUSER), autocommit=True) as connection:
             statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(
                 sql.Identifier(database)
             )
@@ -268,8 +286,8 @@ class EmbeddedServer:
                 # Another process was faster.
                 return
 
-    def _address(self, database: str) -> str:
-        return f"://{SUPERUSER}@/{quote(database)}?host={self.socket_dir}&port={PORT}"
+    def _address(self, database: str, user: str) -> str:
+        return f"://{user}@/{quote(database)}?host={self.socket_dir}&port={PORT}"
 
     def _failure(self, what: str) -> ConfigurationError:
         return ConfigurationError(

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 PORT = 5432  # only a part of the socket's name: the server listens on no network
 
 SUPERUSER = "twitter_pipeline"
+"""Makes databases and roles, and is nobody else's login."""
+
+# Of `sql/roles.sql`.
+WRITER = "twitter_writer"
+READER = "twitter_reader"
 
 # The kernel's limit for a socket's path is 107 bytes on Linux and 103 on macOS.
 LONGEST_SOCKET_PATH = 103
@@ -38,10 +43,10 @@ class SocketDir:
         """The folder itself."""
         return self._run.resolve()
 
-    def conninfo(self, database: str) -> str:
+    def conninfo(self, database: str, *, user: str = WRITER) -> str:
         """Return what libpq takes to connect to a database, which need not be there, nor the server run."""
         # The port is named because PGPORT in a person's environment would otherwise choose another.
-        return f"host={self.path} port={PORT} user={SUPERUSER} dbname={database}"
+        return f"host={self.path} port={PORT} user={user} dbname={database}"
 
     def prepare(self, account: Account) -> None:
         """Make the folder of the socket: ours, or one with a short name that ours points to."""

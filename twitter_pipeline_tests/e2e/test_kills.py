@@ -33,7 +33,7 @@ from twitter_pipeline_tests.e2e.conftest import (
 # Ends all connections to the database but the one that asks for it, as a restart of the server does.
 CUT = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
 """
 
 NAMES = ("alpha", "beta", "gamma")

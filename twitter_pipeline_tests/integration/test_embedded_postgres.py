@@ -145,7 +145,7 @@ def test_six_processes_that_start_at_once_share_one_server(folder: Path, user: C
     pid = postmaster(folder)
     statuses = [each.leave() for each in users]
 
-    assert urls == {f"postgresql+psycopg://twitter_pipeline@/shared?host={folder}/run&port=5432"}
+    assert urls == {f"postgresql+psycopg://twitter_writer@/shared?host={folder}/run&port=5432"}
     assert statuses == [0] * 6
     assert not runs(pid)
     assert (folder / "server.log").read_text().count("ready to accept connections") == 1
@@ -304,7 +304,7 @@ def test_a_checkout_reached_by_a_link_has_the_same_server(folder: Path) -> None:
 def test_postgresql_variables_of_the_environment_do_not_lead_astray(folder: Path, user: Callable[..., User]) -> None:
     misled = user(PGPORT="1", PGHOST="/nowhere", PGDATA="/nowhere", PGDATABASE="nowhere", PGUSER="nobody")
 
-    assert misled.url().startswith("postgresql+psycopg://twitter_pipeline@/shared?")
+    assert misled.url().startswith("postgresql+psycopg://twitter_writer@/shared?")
     assert misled.leave() == 0
 
 

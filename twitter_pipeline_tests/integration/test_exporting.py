@@ -283,7 +283,8 @@ def test_a_database_that_goes_away_leaves_no_half_file(
     def go_away() -> None:
         database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
+            " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
+            " AND state <> 'idle'"
         )
 
     def export_to_file() -> None:

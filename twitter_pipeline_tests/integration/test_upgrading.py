@@ -27,6 +27,7 @@ from twitter_pipeline.store.timelines import PageToSave, TimelineStore
 from twitter_pipeline.store.windows import lease_call
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.parsing import read_tweets_page
+from twitter_pipeline_tests.conftest import Databases
 from twitter_pipeline_tests.integration import released
 
 LATEST = released.VERSIONS[-1]
@@ -344,10 +345,10 @@ def test_who_reads_for_long_keeps_the_tables_as_they_are(
     require_current(old.engine)
 
 
-def test_rights_and_views_that_people_gave_and_made_stay(older: Callable[[], Database]) -> None:
+def test_rights_and_views_that_people_gave_and_made_stay(older: Callable[[], Database], databases: Databases) -> None:
     old = older()
     role = f"analyst_{os.getpid()}"
-    old.execute(f"CREATE ROLE {role}")  # pyright: ignore[reportArgumentType]
+    databases.connection.execute(f"CREATE ROLE {role}".encode())
     try:
         old.execute(f"GRANT SELECT ON tweets TO {role} WITH GRANT OPTION")  # pyright: ignore[reportArgumentType]
         old.execute(f"GRANT SELECT (endpoint), INSERT ON api_calls TO {role}")  # pyright: ignore[reportArgumentType]
@@ -371,8 +372,8 @@ def test_rights_and_views_that_people_gave_and_made_stay(older: Callable[[], Dat
         assert old.execute("SELECT id FROM newest_of_all") == [(future,)]
         assert old.execute("SELECT reloptions FROM pg_class WHERE relname = 'newest'") == [(["security_barrier=true"],)]
     finally:
-        old.execute(f"DROP OWNED BY {role}")  # pyright: ignore[reportArgumentType]
-        old.execute(f"DROP ROLE {role}")  # pyright: ignore[reportArgumentType]
+        old.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}")  # pyright: ignore[reportArgumentType]
+        databases.connection.execute(f"DROP ROLE {role}".encode())
 
 
 def test_what_cannot_be_taken_along_is_named_before_anything_is_changed(older: Callable[[], Database]) -> None:
