@@ -3,12 +3,14 @@
 import fnmatch
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 import click
+import psycopg
 import pytest
 import yaml
 from dagster._cli import create_dagster_cli
@@ -24,6 +26,7 @@ from twitter_pipeline.local.addresses import DAGSTER_URL
 from twitter_pipeline.local.up import DAGSTER_DEFAULTS
 from twitter_pipeline.probes import PATIENCE_S
 from twitter_pipeline.settings import BEARER_PREFIX, PROJECT_DIR
+from twitter_pipeline_tests.conftest import Databases
 
 DEPLOY = PROJECT_DIR / "deploy"
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
@@ -36,7 +39,7 @@ PROGRAMS: Mapping[str, click.Command] = {
     "dagster-webserver": create_dagster_webserver_cli(),
 }
 
-OF_OTHERS = {"pg_isready", "postgres", "redis-cli", "exec"}
+OF_OTHERS = {"pg_isready", "postgres", "psql", "redis-cli", "exec"}
 """The programs of PostgreSQL's and Redis's own images, and the shell."""
 
 NAME_OF_A_SETTING = re.compile(r"\b(?:TWITTER_[A-Z0-9_]+|DAGSTER_[A-Z0-9_]+|DATABASE_URL)\b")
@@ -282,11 +285,45 @@ def test_every_service_is_started_again_and_looked_at() -> None:
     services = COMPOSE["services"]
 
     # The image's own look is that of the rest.
-    assert {name for name, service in services.items() if "healthcheck" not in service} == {"worker", "metrics"}
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {
+        "roles",
+        "worker",
+        "metrics",
+    }
     assert {name: service["restart"] for name, service in services.items()} == {
-        name: "on-failure" if name == "upgrade" else "unless-stopped" for name in services
+        name: "on-failure" if name in ("roles", "upgrade") else "unless-stopped" for name in services
     }
     assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", []))
+
+
+def test_the_program_is_no_superuser_whose_database_was_one_before(databases: Databases) -> None:
+    """As on a volume of an earlier version, with the command of the compose file."""
+    databases.connection.execute("CREATE ROLE twitter SUPERUSER LOGIN PASSWORD 'of-the-test'")
+    databases.connection.execute("CREATE DATABASE twitter OWNER twitter TEMPLATE template0")
+    server = databases.server
+    superuser = f"host={server.socket_dir} user=twitter dbname=twitter"
+    with psycopg.connect(superuser) as connection:
+        connection.execute("CREATE SCHEMA dagster")
+        connection.execute("CREATE TABLE dagster.runs (id bigserial PRIMARY KEY)")
+    program, *words = COMPOSE["services"]["roles"]["command"]
+    mounted = {mount.split(":")[1]: DEPLOY / mount.split(":")[0] for mount in COMPOSE["services"]["roles"]["volumes"]}
+    words = [f"--file={mounted[word.removeprefix('--file=')]}" if "--file" in word else word for word in words]
+    environment = {"PGHOST": str(server.socket_dir), "POSTGRES_PASSWORD": "with 'quotes' and \\"}
+    for _ in range(2):
+        subprocess.run([server.bin_dir / program, *words], env=environment, check=True)
+
+    urls = [COMPOSE["x-environment"][name] for name in ("DATABASE_URL", "DAGSTER_POSTGRES_URL", "DATABASE_READER_URL")]
+    users = [make_url(url).username for url in urls]
+    rights = "SELECT rolname, rolsuper, left(rolpassword, 5) FROM pg_authid WHERE rolname ~ '^twitter(_.*er)?$'"
+    with psycopg.connect(superuser) as connection:
+        owner = connection.execute("SELECT relowner::regrole::text FROM pg_class WHERE relname = 'runs_id_seq'")
+        assert owner.fetchone() == ("twitter_writer",)
+        assert set(connection.execute(rights)) == {
+            ("twitter", True, None),
+            ("twitter_writer", False, "SCRAM"),
+            ("twitter_reader", False, "SCRAM"),
+        }
+    assert users == ["twitter_writer", "twitter_writer", "twitter_reader"]
 
 
 def test_whoever_waits_for_a_look_waits_longer_than_it_can_take() -> None:
