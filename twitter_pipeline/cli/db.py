@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -20,11 +17,11 @@ from psycopg.abc import Buffer
 from psycopg.types.multirange import Multirange
 from psycopg.types.range import Range
 from psycopg.types.string import TextLoader
-from sqlalchemy import make_url
 
+from twitter_pipeline.cli.backup import dump, psql, restore
 from twitter_pipeline.cli.claims import claims
 from twitter_pipeline.cli.commands import Failure, Group, environment_settings, json_option
-from twitter_pipeline.cli.places import Tables, connected, shown, tables
+from twitter_pipeline.cli.places import Tables, connected, tables
 from twitter_pipeline.cli.safe_text import printable
 from twitter_pipeline.cli.tables import FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
@@ -32,6 +29,7 @@ from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.store.claims import find_unchecked
 from twitter_pipeline.store.schema import differences
 from twitter_pipeline.store.schema import upgrade as upgrade_schema
+from twitter_pipeline.store.urls import for_libpq, secrets_of, shown, without_secrets
 from twitter_pipeline.texts import counted
 
 LONGEST_QUERY = "10min"
@@ -66,10 +64,12 @@ def db() -> None:
       twitter-pipeline db upgrade
       twitter-pipeline db query "SELECT username, tweet_count FROM users ORDER BY 2 DESC LIMIT 10"
       twitter-pipeline db psql
+      twitter-pipeline db dump tweets.dump
     """
 
 
-db.add_command(claims)
+for command in (claims, psql, dump, restore):
+    db.add_command(command)
 
 
 @db.command(short_help="Apply the schema.")
@@ -96,23 +96,28 @@ def upgrade(terminal: Terminal, *, as_json: bool) -> None:
         )
 
 
-@db.command(short_help="Print the connection URL, with its password.")
+@db.command(short_help="Print the connection URL.")
+@click.option("--show-password", is_flag=True, help="Print the URL with its password.")
 @json_option
 @click.pass_obj
-def url(terminal: Terminal, *, as_json: bool) -> None:
-    """Print the URL of the database, with its password if it has one, for psql, SQLAlchemy and pandas.
+def url(terminal: Terminal, *, show_password: bool, as_json: bool) -> None:
+    """Print the URL of the database, for psql, SQLAlchemy and pandas.
 
-    The embedded server runs only while something uses it, such as `make up`.
+    A password is left out: programs ask for it, or find it in PGPASSWORD or ~/.pgpass. The embedded server has none,
+    and runs only while something uses it, such as `make up`.
 
     \b
     Example:
       psql "$(twitter-pipeline db url)"
     """
     with tables(environment_settings(), terminal, current=False) as opened:
+        found = for_libpq(opened.url) if show_password else without_secrets(opened.url)
         if as_json:
-            terminal.write_json({"url": _plain(opened.url)})
+            terminal.write_json({"url": found})
         else:
-            sys.stdout.write(_plain(opened.url) + "\n")
+            sys.stdout.write(found + "\n")
+        if secrets_of(opened.url) and not show_password:
+            terminal.say("Without its password; --show-password prints it too.")
         if opened.server is not None:
             terminal.say("The embedded server answers there only while `make up` or another command of ours runs.")
 
@@ -176,45 +181,6 @@ def check(terminal: Terminal, *, as_json: bool) -> int:
         raise Failure(f"The database and the models differ: {found}")
     terminal.write("The database and the models agree")
     return 0
-
-
-@db.command(short_help="Open psql on the database.")
-@click.argument("arguments", nargs=-1, metavar="[-- PSQL_ARGUMENT...]")
-@click.pass_obj
-def psql(terminal: Terminal, *, arguments: tuple[str, ...]) -> int:
-    """Open psql on the database; the embedded server brings its own and runs as long as psql does.
-
-    \b
-    Examples:
-      twitter-pipeline db psql
-      twitter-pipeline db psql -- -c '\\dt'
-    """
-    with tables(environment_settings(), terminal, current=False) as opened:
-        return _run_psql(opened, arguments)
-
-
-def _run_psql(opened: Tables, arguments: tuple[str, ...]) -> int:
-    address = make_url(opened.url)
-    program = "psql" if opened.server is None else str(opened.server.bin_dir / "psql")
-    # Other users of the machine can read a command's arguments, but not its environment.
-    secret = {"PGPASSWORD": address.password} if isinstance(address.password, str) else {}
-    words = [program, _plain(opened.url, with_password=False), *arguments]
-    # Ctrl-C is for psql, which goes on after it. A handler, unlike SIG_IGN, is not inherited.
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
-    try:
-        return subprocess.run(words, env={**os.environ, **secret}, check=False).returncode
-    except FileNotFoundError as error:
-        raise ConfigurationError("psql is not on the PATH. Install PostgreSQL's client programs.") from error
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _plain(url: str, *, with_password: bool = True) -> str:
-    """Return the URL as every program understands it."""
-    plain = make_url(url).set(drivername="postgresql")
-    if not with_password:
-        plain = plain._replace(password=None)
-    return plain.render_as_string(hide_password=False)
 
 
 def _rows_of(opened: Tables, text: str, limit: int) -> tuple[list[str], list[tuple[object, ...]]]:

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import psycopg
-from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from twitter_pipeline.cli.terminal import Terminal
@@ -18,6 +17,7 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import close_vanished_runs
 from twitter_pipeline.store.schema import require_current, upgrade
 from twitter_pipeline.store.tokens import is_made_up, refuse_to_mix
+from twitter_pipeline.store.urls import masked, shown
 from twitter_pipeline.texts import first_line
 
 MADE_UP = "No token is configured, so this is the sandbox: all accounts and tweets are made up, and nothing is spent."
@@ -121,13 +121,5 @@ def connected(url: str) -> Generator[Database]:
 
 def _unreachable(url: str, error: Exception) -> str:
     cause = (isinstance(error, DBAPIError) and error.orig) or error
-    why = first_line(cause)
-    password = make_url(url).password
-    if isinstance(password, str) and password:
-        why = why.replace(password, "***")
+    why = masked(first_line(cause), url)
     return f"The database {shown(url)} cannot be reached: {why}\nCheck DATABASE_URL, and that the server runs."
-
-
-def shown(url: str) -> str:
-    """Return a database's address as it may be shown: without the password and without the driver."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=True)

@@ -6,6 +6,7 @@ from twitter_pipeline.local.instance import dagster_storage_url
 from twitter_pipeline.local.postgres import EmbeddedServer
 from twitter_pipeline.probes import Addresses
 from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.urls import for_libpq
 
 DAGSTER_URL = "DAGSTER_POSTGRES_URL"
 """The variable that tells Dagster's processes where its storage is."""
@@ -16,15 +17,8 @@ def addresses_of(settings: Settings, environ: Mapping[str, str], *, webserver: s
     given = environ.get(DAGSTER_URL, "")
     if settings.database_url is not None:
         dagster = given or dagster_storage_url(settings.database_url)
-        return Addresses(for_libpq(settings.database_url), for_libpq(dagster), webserver)
+        return Addresses(for_libpq(settings.database_url), for_libpq(dagster, DAGSTER_URL), webserver)
     server = EmbeddedServer(settings.local_dir / "postgres")
     tables, dagster = ("twitter", "dagster") if settings.bearer_tokens else ("sandbox", "dagster_sandbox")
-    return Addresses(server.conninfo(tables), for_libpq(given) or server.conninfo(dagster), webserver)
-
-
-def for_libpq(url: str) -> str:
-    """Return a database's URL as libpq takes it, without SQLAlchemy's name of a driver."""
-    scheme, colon, rest = url.partition("://")
-    where, mark, options = rest.partition("?")
-    # A plus is a blank in SQLAlchemy's URLs and a plus in those of libpq.
-    return f"{scheme.partition('+')[0]}{colon}{where}{mark}{options.replace('+', '%20')}"
+    storage = for_libpq(given, DAGSTER_URL) if given else server.conninfo(dagster)
+    return Addresses(server.conninfo(tables), storage, webserver)

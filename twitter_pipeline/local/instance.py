@@ -4,10 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.settings import PROJECT_DIR
+from twitter_pipeline.store.urls import read_url
 
 DAGSTER_SCHEMA = "dagster"
 
@@ -32,7 +31,7 @@ def dagster_storage_url(database_url: str) -> str:
 
     Both keep an `alembic_version` table, so they must not share a schema.
     """
-    url = make_url(database_url).set(drivername="postgresql+psycopg2")
+    url = read_url(database_url).set(drivername="postgresql+psycopg2")
     given = url.query.get("options", ())
     options = [given] if isinstance(given, str) else list(given)
     url = url.update_query_dict({"options": " ".join([*options, f"-csearch_path={DAGSTER_SCHEMA}"])})

@@ -257,9 +257,13 @@ class EmbeddedServer:
             return None if Path("/proc/self").exists() else pid
 
     def hand_over(self, database: str) -> None:
-        """Give a database and what a superuser has made in it to the roles of `sql/roles.sql`."""
-        with psycopg.connect(self.conninfo(database, user=SUPERUSER)) as connection:
-            connection.execute(sql_file("roles.sql").encode())
+        """Give a database and what the superuser has made in it to the roles of `sql/roles.sql`."""
+
+        def give() -> None:
+            with psycopg.connect(self.conninfo(database, user=SUPERUSER)) as connection:
+                connection.execute(sql_file("roles.sql").encode())
+
+        when_free("the tables", give)
 
     def _prepare(self, database: str) -> None:
         """Create a database if it is missing, and hand over one that a superuser owns: new, or of an older version."""
@@ -267,7 +271,7 @@ class EmbeddedServer:
         if owner is None:
             self._create(database)
         if owner != WRITER:
-            when_free("the tables", lambda: self.hand_over(database))
+            self.hand_over(database)
 
     def _owner_of(self, database: str) -> str | None:
         with psycopg.connect(self.conninfo("postgres", user=SUPERUSER)) as connection:

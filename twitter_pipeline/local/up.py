@@ -9,14 +9,13 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-
 from twitter_pipeline.errors import ConfigurationError, PipelineError
 from twitter_pipeline.local.locks import FileLock
 from twitter_pipeline.local.logs import indented, tail
 from twitter_pipeline.local.places import WorkingPlace, working_place
 from twitter_pipeline.local.processes import Service, ending_signals_interrupt, let_go_of_stdout, started
 from twitter_pipeline.settings import PROJECT_DIR, LogFormat, Settings, load_log_format
+from twitter_pipeline.store.urls import read_url, shown
 
 HOST = "127.0.0.1"
 UI_START_SECONDS = 120.0
@@ -167,11 +166,11 @@ def supervise(
 
 def describe(place: WorkingPlace, *, port: int, logs: Path) -> str:
     """Say where to look; tokens by the names of their variables only, the database's password hidden."""
-    url = make_url(place.database_url)
+    url = read_url(place.database_url)
     if place.server is not None and url.database is not None:
         database = place.server.psql_command(url.database)
     else:
-        database = url.render_as_string(hide_password=True)
+        database = shown(place.database_url)
     tokens = ", ".join(place.bearer_tokens)
     api = f"{place.api_url}, the sandbox: all accounts and tweets are made up" if place.sandbox else place.api_url
     return "\n".join(

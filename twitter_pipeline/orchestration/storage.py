@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateSchema
 
 from twitter_pipeline.orchestration.pools import BACKFILL_POOL
 from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.urls import read_url
 
 URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 
@@ -150,7 +151,7 @@ def for_psycopg2(postgres_url: str) -> URL:
 
     SQLAlchemy 2.1 takes a bare `postgresql://` for psycopg 3, with which every event insert fails.
     """
-    return make_url(postgres_url).set(drivername="postgresql+psycopg2")
+    return read_url(postgres_url, URL_VARIABLE).set(drivername="postgresql+psycopg2")
 
 
 def pooled_engine(url: URL, *, size: int, overflow: int, recycle: int = -1) -> Engine:

@@ -9,10 +9,11 @@ from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
 from psycopg import Connection
-from sqlalchemy import Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import DBAPIError
 
 from twitter_pipeline.errors import ConfigurationError, PipelineError
+from twitter_pipeline.store.urls import read_url
 from twitter_pipeline.texts import first_line
 
 logger = logging.getLogger(__name__)
@@ -169,12 +170,7 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _engine(url: str, pool_size: int) -> Engine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigurationError(
-            "DATABASE_URL is no database URL; expected postgresql://user:password@host:5432/database"
-        ) from None
+    parsed = read_url(url)
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise ConfigurationError(
             f"DATABASE_URL names {parsed.get_backend_name()}; this project needs PostgreSQL 14 or newer"

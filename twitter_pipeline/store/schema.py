@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, text
 from twitter_pipeline.errors import SchemaNotCurrent
 from twitter_pipeline.store.first_partitions import make_ready
 from twitter_pipeline.store.partitions import TableInUse, make_missing, when_free
+from twitter_pipeline.store.urls import shown
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def require_current(engine: Engine) -> None:
         found = _version(connection)
     difference = what_it_lacks(found)
     if difference is not None:
-        raise SchemaNotCurrent(f"The database {engine.url.render_as_string(hide_password=True)} {difference}")
+        raise SchemaNotCurrent(f"The database {shown(engine.url)} {difference}")
 
 
 def what_it_lacks(version: str | None) -> str | None:

@@ -12,11 +12,11 @@ import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
 from twitter_pipeline.cli import main
-from twitter_pipeline.local.addresses import for_libpq
 from twitter_pipeline.probes import DAEMONS, HEARTBEAT_MAY_BE_OLD
 from twitter_pipeline.settings import PROJECT_DIR
 from twitter_pipeline.store.stream import ListenLock
 from twitter_pipeline.store.tokens import load_tokens, register_tokens, save_token_status
+from twitter_pipeline.store.urls import for_libpq
 from twitter_pipeline.words import TokenStatus
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop
 

@@ -20,13 +20,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from twitter_pipeline.alerts import Changes, Trouble
 from twitter_pipeline.cli import main
 from twitter_pipeline.coverage import id_at
-from twitter_pipeline.local.addresses import addresses_of, for_libpq
+from twitter_pipeline.local.addresses import addresses_of
 from twitter_pipeline.metrics import Metrics
 from twitter_pipeline.metrics_server import serving
 from twitter_pipeline.sandbox.windows import TokenSpec
 from twitter_pipeline.settings import PROJECT_DIR, load_settings
 from twitter_pipeline.store.alerts import save_changes
 from twitter_pipeline.store.metrics import CALLS
+from twitter_pipeline.store.urls import for_libpq
 from twitter_pipeline.words import AlertKind
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, leaks, silent
 from twitter_pipeline_tests.webhooks import SECRET_PATH

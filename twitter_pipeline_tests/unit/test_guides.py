@@ -3,13 +3,11 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from twitter_pipeline.cli import main
-from twitter_pipeline.local.binaries import bin_dir_for
 from twitter_pipeline.settings import PROJECT_DIR, load_settings
 from twitter_pipeline_tests.guides import PAGES, Block, Command, blocks_of, commands_of, headings_of
 
@@ -22,7 +20,6 @@ NOWHERE = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing", "TWITTER_B
 NOT_RUN = {
     ("README.md", "More than one machine"): "needs a Redis server",
     ("docs/first-hour.md", "1. Get it"): "needs the address of the repository",
-    ("docs/operating.md", "Backup"): "needs a server with a PostgreSQL of its own",
     ("docs/operating.md", "Upgrade"): "needs a newer version",
 }
 
@@ -72,21 +69,10 @@ def test_every_setting_in_a_block_is_one_and_may_have_its_value(variable: tuple[
     assert f"{variable[0]}=" in example
 
 
-@pytest.mark.parametrize("command", of("pg_dump"), ids=told)
-def test_pg_dump_is_where_it_is_said_to_be_and_knows_its_options(command: Command, tmp_path: Path) -> None:
-    place = command.words[0].removeprefix(".venv/")
-    found = list(Path(sys.prefix).glob(place)) if place != "pg_dump" else [bin_dir_for(tmp_path) / place]
-    known = subprocess.run([*found, "--help"], capture_output=True, text=True, check=True).stdout
-    options = [word.split("=")[0] for word in command.words if word.startswith("--")]
-
-    assert [option for option in options if option not in known] == []
-    assert options
-
-
 def test_all_other_commands_are_those_of_any_machine() -> None:
     programs = {Path(each.words[0]).name for each in COMMANDS if each.words}
 
-    assert programs - {"twitter-pipeline", "make", "pg_dump"} == {"cat", "cd", "chmod", "cp", "git"}
+    assert programs - {"twitter-pipeline", "make"} == {"cat", "cd", "chmod", "cp", "git"}
     assert [name for name in ("cat", "chmod", "cp") if shutil.which(name) is None] == []
 
 

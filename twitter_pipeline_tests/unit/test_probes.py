@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from twitter_pipeline.local.addresses import addresses_of, for_libpq
+from twitter_pipeline.local.addresses import addresses_of
 from twitter_pipeline.probes import (
     DAEMONS,
     HEARTBEAT_MAY_BE_OLD,
@@ -21,6 +21,7 @@ from twitter_pipeline.probes import (
     probe,
 )
 from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.urls import for_libpq
 from twitter_pipeline.words import TokenStatus
 
 NOWHERE = "postgresql://nobody:hunter2@127.0.0.1:9/nothing"
