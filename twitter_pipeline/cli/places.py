@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from twitter_pipeline.cli.terminal import Terminal
 from twitter_pipeline.errors import ConfigurationError
+from twitter_pipeline.local.accounts import make_private
 from twitter_pipeline.local.places import WorkingPlace, working_place
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
 from twitter_pipeline.local.socket_dir import READER
@@ -52,6 +53,7 @@ def tables(
         reader_url = settings.database_reader_url or url
         if not url:
             server = stack.enter_context(embedded_server(settings.local_dir / "postgres"))
+            make_private(settings.local_dir)
             name = "twitter" if settings.bearer_tokens else "sandbox"
             url, reader_url = server.url(name), server.url(name, user=READER)
         database = stack.enter_context(connected(url))

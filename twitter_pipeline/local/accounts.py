@@ -117,6 +117,21 @@ def account_of(data: Path) -> Account:
     )
 
 
+def make_private(folder: Path) -> None:
+    """Make the folder of all that the project makes, and keep others out, whom earlier versions let in.
+
+    A server that root has given to a service account passes through it; whether a new one will is not known yet.
+    """
+    data = folder / "postgres" / "data"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        passed_through = os.geteuid() == 0 and not (data.exists() and data.stat().st_uid == 0)
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o711 if passed_through else 0o700)
+    except OSError as error:
+        raise ConfigurationError(f"The folder {folder} cannot be used: {error.strerror}.") from error
+
+
 def candidates(near: Path) -> Iterator[Account]:
     """Yield the accounts worth trying for somebody whom PostgreSQL refuses, best first.
 

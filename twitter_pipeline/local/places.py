@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twitter_pipeline.errors import PipelineError
+from twitter_pipeline.local.accounts import make_private
 from twitter_pipeline.local.instance import dagster_storage_url, prepare_dagster_home
 from twitter_pipeline.local.logs import indented, tail
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
@@ -67,6 +68,7 @@ def working_place(settings: Settings, *, local_dir: Path | None = None) -> Gener
     prepare_dagster_home(settings.dagster_home, keep_existing=settings.dagster_home != Settings().dagster_home)
     with ExitStack() as stack:
         server = None if settings.database_url else stack.enter_context(embedded_server(folder / "postgres"))
+        make_private(folder)
         made_up = None if settings.bearer_tokens else stack.enter_context(sandbox(folder / "logs"))
         database_url, dagster_url = _storage(settings.database_url, server, made_up)
         yield WorkingPlace(

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from twitter_pipeline.errors import ConfigurationError, PipelineError
+from twitter_pipeline.local.accounts import make_private
 from twitter_pipeline.local.locks import FileLock
 from twitter_pipeline.local.logs import indented, tail
 from twitter_pipeline.local.places import WorkingPlace, working_place
@@ -80,7 +81,7 @@ def unless_nobody_reads() -> Generator[None]:
 @contextmanager
 def only_one(folder: Path) -> Generator[None]:
     """Refuse to run twice in one checkout; the lock file holds the process id for `stop`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     path = folder / "up.lock"
     with FileLock(path) as lock:
         if not lock.try_take():

@@ -481,6 +481,17 @@ def test_the_instance_of_the_chart_is_configured_as_the_project_configures_its_o
     }
 
 
+SECRETS = (
+    ".env",
+    "deploy/.env",
+    "deploy/tokens.env",
+    "secrets.env",
+    "deploy/kubernetes/secrets.env",
+    "sql/tweets.dump",
+    "sql/x.sql.gz",
+)
+
+
 def let_through(path: str) -> bool:
     """Tell whether the builder gets a path, by .dockerignore, of which the last line that fits decides."""
     is_out = False
@@ -498,9 +509,17 @@ def test_the_builder_gets_what_the_image_is_made_of_and_no_secret() -> None:
 
     assert [each for each in sources if not ((PROJECT_DIR / each).exists() and let_through(each))] == []
     assert {"sql", "twitter_pipeline", "dagster.yaml"} <= set(sources)
-    secret = (".env", "deploy/.env", "deploy/tokens.env", ".local/x", ".git/x", ".venv/x")
-    assert [each for each in secret if let_through(each)] == []
+    assert [each for each in (*SECRETS, ".local/x", ".git/x", ".venv/x") if let_through(each)] == []
     assert re.search(r"^USER 10001:10001$", dockerfile, re.MULTILINE)
+
+
+def test_no_secret_and_no_backup_is_committed() -> None:
+    words = ["git", "-C", str(PROJECT_DIR), "check-ignore", "--no-index", *SECRETS, "tweets.sql"]
+    ignored = subprocess.run(words, capture_output=True, text=True)
+    if ignored.returncode == 128:
+        pytest.skip(f"this is no repository: {ignored.stderr.strip()}")
+
+    assert ignored.stdout.split() == [*SECRETS, "tweets.sql"]
 
 
 def test_what_the_containers_call_each_other_is_what_they_are_called() -> None:

@@ -163,9 +163,11 @@ def test_a_backup_of_a_version_that_worked_as_a_superuser_is_the_writers_on_the_
     old.close()
     monkeypatch.setattr(Settings, "local_dir", Path(os.environ[SERVER_FOLDER]))
     monkeypatch.delenv("DATABASE_URL")
+    Settings().local_dir.chmod(0o755)
 
     assert f"OWNER TO {SUPERUSER}" in (tmp_path / "tweets.sql").read_text()
     assert type_("restore", "tweets.sql")[0] == 0
+    assert Settings().local_dir.stat().st_mode & 0o066 == 0
     database = Database(server.url("sandbox"))
     upgrade(database.engine)
     assert database.execute("SELECT count(*) FROM tweets") == [(len(released.TWEETS),)]

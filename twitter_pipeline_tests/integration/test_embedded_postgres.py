@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from twitter_pipeline.errors import ConfigurationError
-from twitter_pipeline.local.accounts import Account, choose_account
+from twitter_pipeline.local.accounts import Account, choose_account, make_private
 from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server, stop_server
 
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has another account to hand the server to")
@@ -389,6 +389,26 @@ def refuse_namespaces(obstacle: Callable[..., str | None]) -> Callable[..., str 
         return "Operation not permitted" if account.in_namespace else obstacle(account, binary, near=near)
 
     return answer
+
+
+def test_the_projects_folder_is_closed_to_others_but_for_a_service_account_to_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = os.geteuid() == 0
+    new, older, services = (tmp_path / name for name in ("new", "older", "services"))
+    for folder in (older, services):
+        (folder / "postgres" / "data").mkdir(parents=True)
+        folder.chmod(0o755)
+    if root:
+        os.chown(services / "postgres" / "data", pwd.getpwnam("nobody").pw_uid, -1)
+    for folder in (new, older, services):
+        make_private(folder)
+
+    modes = [folder.stat().st_mode & 0o777 for folder in (new, older, services)]
+    assert modes == ([0o711, 0o700, 0o711] if root else [0o700] * 3)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="cannot be used: Not a directory"):
+        make_private(tmp_path / "file" / "folder")
 
 
 def test_an_ordinary_user_needs_no_other_account(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
