@@ -1,11 +1,11 @@
--- Two roles, so that neither the program nor a query of a person runs as a superuser: twitter_writer owns all that the
--- program makes, twitter_reader may only SELECT. A superuser runs this in each database of the program, in one transaction;
--- run again, it hands over what this superuser has made since. It is no part of the schema's versions.
+-- Two roles, so that neither the program nor `db query` runs as a superuser: twitter_writer owns all that the program
+-- creates, twitter_reader may only SELECT. A superuser runs this file in each of the program's databases, in one transaction;
+-- run again, it transfers what this superuser has created since. It does not belong to the versions of the schema.
 
--- Below deadlock_timeout: who works on the tables meanwhile is never the one to fail.
+-- Below deadlock_timeout: a process that works on the tables meanwhile is never the one to fail.
 SET LOCAL lock_timeout = '500ms';
 
--- Roles are shared by all databases, of which several may be prepared at once.
+-- Roles belong to the whole server, and several databases may be prepared at once.
 LOCK TABLE pg_authid IN SHARE ROW EXCLUSIVE MODE;
 
 DO $$
@@ -56,7 +56,7 @@ BEGIN
         SELECT format('GRANT SELECT ON %s TO twitter_reader', oid::regclass)
         FROM pg_class WHERE relowner = 'twitter_writer'::regrole AND relkind IN ('r', 'p', 'v', 'm')
         UNION
-        -- A reader must not hold the locks by which processes see what others work on.
+        -- Processes coordinate by advisory locks, which a reader must not hold.
         SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', oid::regprocedure)
         FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ 'advisory|^lo_|^lo(read|write)$'
         UNION
@@ -68,6 +68,6 @@ BEGIN
 END
 $$;
 
--- What comes later, also a schema that a restored backup makes anew.
+-- For what is created later, also the schema of a restored backup.
 ALTER DEFAULT PRIVILEGES FOR ROLE twitter_writer GRANT USAGE ON SCHEMAS TO twitter_reader;
 ALTER DEFAULT PRIVILEGES FOR ROLE twitter_writer GRANT SELECT ON TABLES TO twitter_reader;

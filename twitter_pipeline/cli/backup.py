@@ -63,7 +63,7 @@ def psql(terminal: Terminal, *, arguments: tuple[str, ...]) -> int:
 def dump(terminal: Terminal, *, file: Path, force: bool) -> None:
     """Write all tables to FILE, compressed, as they are at this instant; runs may work meanwhile.
 
-    Dagster's own tables stay out. FILE is whole or not there, and nobody else may read it.
+    Dagster's own tables stay out. FILE is complete or missing, and only you may read it.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def dump(terminal: Terminal, *, file: Path, force: bool) -> None:
 def restore(terminal: Terminal, *, file: Path, force: bool) -> None:
     """Put a backup of `db dump`, or one that pg_dump wrote as SQL, in the place of all that is in the schema public.
 
-    After an error everything is as it was. Stop `make up` and all that works on the database before.
+    After an error everything is as before. Stop `make up` and all other processes that use the database first.
 
     \b
     Example:

@@ -28,7 +28,7 @@ MADE_UP = "No token is configured, so this is the sandbox: all accounts and twee
 class Tables:
     """The database with the tables. `server` is the embedded one, None with a DATABASE_URL.
 
-    `reader_url` logs in as somebody who can change nothing, where there is such a role.
+    `reader_url` logs in as a role that may only SELECT, where there is one.
     """
 
     database: Database

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PORT = 5432  # only a part of the socket's name: the server listens on no network
 
 SUPERUSER = "twitter_pipeline"
-"""Makes databases and roles, and is nobody else's login."""
+"""Creates databases and roles; used for nothing else."""
 
 # Of `sql/roles.sql`.
 WRITER = "twitter_writer"

@@ -25,7 +25,7 @@ def load_names(conninfo: str, beginning: str, *, tracked: bool | None, count: in
     try:
         connection.set_session(readonly=True)
         with connection.cursor() as cursor:
-            # Nobody waits any more by then.
+            # The shell has given up by then.
             cursor.execute("SET LOCAL statement_timeout = '1s'")
             cursor.execute(NAMES, {"beginning": beginning, "tracked": tracked, "count": count})
             return [str(name) for (name,) in cursor.fetchall()]

@@ -13,7 +13,7 @@ HIDDEN = "***"
 def read_url(url: str | URL, name: str = "DATABASE_URL") -> URL:
     """Return the parts of an address; raise ConfigurationError, which repeats none, when it is not one.
 
-    An @ within the password would make what follows it a part of the host, which is shown.
+    After an @ within the password the rest of it would be read as a part of the host, which is shown.
     """
     try:
         parts = make_url(url)
@@ -51,7 +51,7 @@ def secrets_of(url: str) -> dict[str, str]:
 
 
 def masked(text: str, url: str) -> str:
-    """Return what somebody says of an address without the secrets in it."""
+    """Return a message about an address without the secrets in it."""
     for secret in filter(None, secrets_of(url).values()):
         text = text.replace(secret, HIDDEN)
     return text

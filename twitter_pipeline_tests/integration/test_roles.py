@@ -1,4 +1,4 @@
-"""Roles: nobody but the server's own superuser leaves the database, and who may only read can change nothing."""
+"""Roles: neither the program nor a query reaches the server's machine, and a reader can change nothing."""
 
 import re
 import threading
@@ -131,7 +131,7 @@ def test_neither_the_program_nor_a_reader_leaves_the_database(user: str, databas
     assert not mark.exists()
 
 
-def test_a_reader_changes_nothing_and_holds_nobody_up(database: Database, database_url: str) -> None:
+def test_a_reader_changes_nothing_and_blocks_no_one(database: Database, database_url: str) -> None:
     # A login of the program stays, which a reader might end.
     database.execute("INSERT INTO tokens (env_key) VALUES ('TWITTER_BEARER_1')")
 
@@ -155,7 +155,7 @@ def test_a_reader_reads_everything_also_what_is_made_later(reader: psycopg.Conne
 
 
 def test_a_reader_does_not_see_what_others_ask(reader: psycopg.Connection, database: Database) -> None:
-    database.execute("SELECT 'nobody else''s business'")
+    database.execute("SELECT 'private'")
     seen = reader.execute("SELECT DISTINCT query FROM pg_stat_activity WHERE usename <> current_user").fetchall()
 
     assert seen == [("<insufficient privilege>",)]
@@ -303,7 +303,7 @@ def test_a_query_changes_nothing_where_there_is_no_reader(
 
 @pytest.mark.usefixtures("_typed")
 @pytest.mark.parametrize("role", [SUPERUSER, "programs", "disguised"])
-def test_a_query_is_refused_to_whoever_could_leave_the_database(
+def test_a_query_is_refused_to_a_role_that_could_leave_the_database(
     role: str,
     database_url: str,
     databases: Databases,
@@ -344,7 +344,6 @@ def test_names_are_completed_by_the_reader(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database.execute("INSERT INTO users (id, username) VALUES (1, 'nasa')")
-    # Nobody whom the writer's address would serve.
     monkeypatch.setenv("DATABASE_URL", as_user(database_url, "nobody_at_all"))
     monkeypatch.setenv("DATABASE_READER_URL", as_user(database_url, READER))
     deadline = time.monotonic() + 20

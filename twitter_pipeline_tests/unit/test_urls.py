@@ -1,4 +1,4 @@
-"""Addresses of databases: every program gets them whole, and nobody is shown a secret."""
+"""Addresses of databases: every program reads the same, and no secret is shown."""
 
 from urllib.parse import quote
 
