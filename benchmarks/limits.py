@@ -54,6 +54,7 @@ class Scenario:
     calls_a_day: int | None = None
     skew_s: float = 0.0
     foreign_share: float = 0.0
+    fault_rate: float = 0.0
     deaths: bool = False
 
     @property
@@ -75,6 +76,7 @@ class Scenario:
 SCENARIOS = (
     Scenario("four processes"),
     Scenario("one joins late, one is killed and replaced", deaths=True),
+    Scenario("one call in twenty fails", fault_rate=0.05),
     Scenario("another program uses a tenth unseen", foreign_share=0.1),
     Scenario("our clock ten minutes ahead of X's", skew_s=-600),
     Scenario("our clock ten minutes behind X's", skew_s=600),
@@ -178,7 +180,7 @@ def _play(place: Place, url: str, scenario: Scenario) -> Outcome:
         tokens=scenario.token_specs,
         window_seconds=WINDOW_S,
         clock_skew_s=scenario.skew_s,
-        faults=Faults(latency_s=LATENCY_S),
+        faults=Faults(latency_s=LATENCY_S, rates={"503": scenario.fault_rate}),
     )
     foreign, stop = Foreign(api, scenario.foreign_share), threading.Event()
     with ExitStack() as cleanup:
@@ -222,7 +224,7 @@ def _usage(api: SandboxApi, scenario: Scenario, began: float, ended: float) -> t
         if call.endpoint != USER_TWEETS or call.token is None:
             continue
         spec = scenario.token_specs[call.token]
-        used[call.token, floor((call.at - spec.window_offset_s) / WINDOW_S)] += call.status == 200
+        used[call.token, floor((call.at - spec.window_offset_s) / WINDOW_S)] += call.status != 429
     if scenario.calls_a_day is not None:
         return TOKENS * scenario.calls_a_day, used.total()
     allowed = len(allowed_windows) * scenario.calls_a_window

@@ -56,13 +56,13 @@ def used_calls(sandbox: Sandbox, began: float, ended: float) -> list[int]:
     """The calls that X let through in each token's windows that lie wholly between two instants."""
     counts: Counter[tuple[int | None, int]] = Counter()
     for call in sandbox.api.calls:
-        if call.endpoint == USER_TWEETS and call.status == 200:
+        if call.endpoint == USER_TWEETS and call.status != 429:
             counts[call.token, floor(call.at / WINDOW_S)] += 1
     whole = range(floor((began + SKEW_S) / WINDOW_S) + 1, floor((ended + SKEW_S) / WINDOW_S))
     return [counts[token, number] for token in range(TOKENS) for number in whole]
 
 
-def test_processes_that_come_late_and_die_use_what_the_limits_allow_and_are_never_refused(
+def test_processes_that_come_late_and_die_use_what_the_limits_allow_despite_faults_and_are_never_refused(
     make_sandbox: MakeSandbox, database_url: str, cleanup: ExitStack
 ) -> None:
     tokens = [TokenSpec(f"sandbox-token-{number}", limits={USER_TWEETS: CALLS}) for number in range(1, TOKENS + 1)]
@@ -71,7 +71,7 @@ def test_processes_that_come_late_and_die_use_what_the_limits_allow_and_are_neve
         tokens=tokens,
         window_seconds=WINDOW_S,
         clock_skew_s=SKEW_S,
-        faults=Faults(latency_s=0.02),
+        faults=Faults(latency_s=0.02, rates={"503": 0.04, "no_rate_headers": 0.04}),
     )
     callers = Callers(sandbox, database_url, cleanup)
     first = [callers.start() for _ in range(3)]
@@ -84,6 +84,7 @@ def test_processes_that_come_late_and_die_use_what_the_limits_allow_and_are_neve
 
     assert sandbox.api.refusals == 0
     assert len(used) >= TOKENS * WINDOWS
-    # A killed process takes with it the call that each of its threads had under way. How little else is lost the
-    # benchmark `limits` measures; here other tests share the cores.
+    # A killed process takes with it the call that each of its threads had under way, and a fault beside the last calls
+    # of a window leaves one unused. How little else is lost the benchmark `limits` measures; here other
+    # tests share the cores.
     assert sum(used) >= 0.9 * CALLS * len(used) - 4
