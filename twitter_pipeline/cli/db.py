@@ -48,7 +48,8 @@ The role of DATABASE_URL may run programs or open files on the server's machine,
 role as the superuser, and let it read as the role that owns the tables:
   CREATE ROLE twitter_reader LOGIN PASSWORD '...';
   GRANT SELECT ON ALL TABLES IN SCHEMA public TO twitter_reader;
-  ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO twitter_reader;
+  ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO twitter_reader;
+  ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO twitter_reader;
 Then set DATABASE_READER_URL to the address of DATABASE_URL with this role."""
 
 

@@ -1,5 +1,6 @@
 """Roles: neither the program nor a query reaches the server's machine, and a reader can change nothing."""
 
+import os
 import re
 import threading
 import time
@@ -325,6 +326,26 @@ def test_a_query_is_refused_to_a_role_that_could_leave_the_database(
     assert code == 2
     assert "DATABASE_READER_URL" in err
     assert "CREATE ROLE twitter_reader LOGIN PASSWORD" in err
+
+
+def test_the_reader_that_is_advised_reads_also_what_a_restored_backup_has_made(
+    database: Database, database_url: str, databases: Databases
+) -> None:
+    role = f"advised_{os.getpid()}"
+    _, create, *grants, _ = cli_db.NEEDS_A_READER.replace("twitter_reader", role).splitlines()
+    databases.connection.execute(create.encode())
+    for grant in grants:
+        database.execute(grant)  # pyright: ignore[reportArgumentType]
+    reads = "SELECT count(*) FROM tweets"
+    with psycopg.connect(plain(as_user(database_url, role)), autocommit=True) as reader:
+        assert reader.execute(reads).fetchone() == (0,)
+        database.execute("DROP SCHEMA public CASCADE")
+        database.execute("CREATE SCHEMA public")
+        upgrade(database.engine)
+        assert reader.execute(reads).fetchone() == (0,)
+    with psycopg.connect(plain(as_user(database_url, SUPERUSER)), autocommit=True) as superuser:
+        superuser.execute(f"DROP OWNED BY {role}".encode())
+        superuser.execute(f"DROP ROLE {role}".encode())
 
 
 @pytest.mark.usefixtures("_typed")
