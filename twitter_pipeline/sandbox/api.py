@@ -223,8 +223,13 @@ class SandboxApi:
         wire = _wire_fault(mishap)
         if mishap.raw is not None:
             limits = dict(mishap.raw.headers)
-        elif stand_in or "no_rate_headers" in mishap.kinds:
+        elif mishap.failure == "not_enrolled":
+            limits = {**_GENERAL_LIMITER, "x-rate-limit-reset": limits["x-rate-limit-reset"]}
+        elif (stand_in and mishap.failure != "429") or "no_rate_headers" in mishap.kinds:
             limits = {}
+        elif "past_reset" in mishap.kinds or "far_reset" in mishap.kinds:
+            reset = now - 60 if "past_reset" in mishap.kinds else now + 10 * 365 * at.DAY_S
+            limits = {**limits, "x-rate-limit-reset": str(int(reset))}
         delay_s = _NEVER_S if wire == "timeout" else delay_s
         return self._finish(number, now, endpoint, token, answer, limits, mishap=mishap, delay_s=delay_s, wire=wire)
 
@@ -312,7 +317,7 @@ class SandboxApi:
         self._book(now, endpoint, token, answer, mishap)
         headers = {
             "content-type": answer.content_type,
-            "date": _date(int(now)),
+            "date": _date(int(now)).replace("GMT", "UTC" if "utc_date" in mishap.kinds else "GMT"),
             "x-transaction-id": f"{throw(self.world.seed, number):016x}",
             "api-version": "2.166",
             **limits,
@@ -379,6 +384,12 @@ def _stand_in(mishap: Mishap) -> Answer | None:
             return Answer(200, _HTML, content_type="text/html")
         case "bare_429":
             return Answer(429, b"", content_type="text/plain")
+        case "429":
+            return _problem(429, problems.about_blank(429, "Too Many Requests"))
+        case "401":
+            return _closed("invalid", 0)
+        case "not_enrolled":
+            return _closed("not_enrolled", 0)
         case "reset" | "timeout":
             return Answer(0, b"")
         case _:

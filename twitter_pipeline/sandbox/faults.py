@@ -18,6 +18,9 @@ FaultKind = Literal[
     "cut",
     "timeout",
     "bare_429",
+    "429",
+    "401",
+    "not_enrolled",
     "empty_object",
     "bare_meta",
     "flat_problem",
@@ -37,8 +40,18 @@ FaultKind = Literal[
     "unreadable_tweet",
     "thin_tweets",
     "no_rate_headers",
+    "past_reset",
+    "far_reset",
+    "utc_date",
 ]
-"""The kinds up to `bare_429` and `no_rate_headers` strike any call, the others only timelines and searches.
+"""The kinds up to `not_enrolled` and those from `no_rate_headers` on strike any call, the others only timelines and
+searches.
+
+Refusals that are over with the next call: `429` (with the window's headers, and calls left in them), `401`, and
+`not_enrolled`, a 403 with the headers of a general limiter.
+
+Headers: `past_reset` and `far_reset` tell a window that ended a minute ago, or ends in ten years; in `utc_date` the
+date ends in UTC, as in most recordings.
 
 Bodies with status 200 in place of the answer:
 

@@ -450,3 +450,31 @@ def test_tweets_that_become_visible_late_are_found_by_the_next_run(make_pipeline
 
     assert hidden > 0
     assert pipeline.stored("busy") == pipeline.sandbox.world.served_ids("busy")
+
+
+def test_odd_headers_between_true_ones_cost_no_tweet_and_no_refusal(make_pipeline: MakePipeline) -> None:
+    odd = dict.fromkeys(("past_reset", "far_reset", "utc_date", "no_rate_headers"), 0.25)
+    names = ["alpha", "beta", "gamma"]
+    pipeline = make_pipeline(*(quiet(name, 400) for name in names), faults=Faults(rates=odd), tokens=2)
+
+    report = pipeline.run(*names, page_size=20)
+
+    pipeline.assert_all_is_there(*names)
+    assert (report.status, pipeline.sandbox.api.refusals) == (RunStatus.DONE, 0)
+    assert report.calls == len(pipeline.sandbox.api.calls) == 3 * 20 + 1
+
+
+def test_refusals_that_are_over_with_the_next_call_retire_no_token(
+    make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_tokens, "SUSPENDED_S", 0.2)
+    monkeypatch.setattr(calls, "FIRST_BACK_OFF_S", 0.2)
+    struck = ["429", "401", "not_enrolled"]
+    script = [None, *(fault for kind in struck for fault in (None, kind, None))]
+    pipeline = make_pipeline(quiet("alpha", 400), faults=Faults(script=script))
+
+    report = pipeline.run("alpha", page_size=20)
+
+    pipeline.assert_all_is_there("alpha")
+    assert (report.status, report.calls) == (RunStatus.DONE, 1 + 20 + len(struck))
+    assert [each.status for each in load_tokens(pipeline.database)] == [TokenStatus.ACTIVE]

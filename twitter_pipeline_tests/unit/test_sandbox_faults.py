@@ -142,7 +142,29 @@ def test_failures_are_the_kinds_that_leave_no_whole_answer() -> None:
     assert set(FAILURES) == {
         *BODIES,
         *("500", "502", "503", "504", "html_5xx", "html_200", "reset", "cut", "timeout", "bare_429"),
+        *("429", "401", "not_enrolled"),
     }
+
+
+# Refusals and headers
+
+
+def test_a_refusal_is_over_with_the_next_call() -> None:
+    client = reader("timeline", "429", "401", "not_enrolled", None)
+    refused = [client.get() for _ in range(4)]
+
+    assert [each.status for each in refused] == [429, 401, 403, 200]
+    assert [each.headers.get("x-rate-limit-limit") for each in refused[:3]] == ["1000000", None, "40000"]
+    assert int(refused[0].headers["x-rate-limit-remaining"]) > 0
+
+
+def test_odd_headers_stand_beside_a_whole_answer() -> None:
+    client = reader("timeline", "past_reset", "far_reset", "utc_date")
+    past, far, utc = (client.get() for _ in range(3))
+
+    assert [each.status for each in (past, far, utc)] == [200, 200, 200]
+    assert int(past.headers["x-rate-limit-reset"]) < client.box.clock.now < int(far.headers["x-rate-limit-reset"])
+    assert utc.headers["date"].endswith(" UTC")
 
 
 # No tweets
