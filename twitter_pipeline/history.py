@@ -33,7 +33,7 @@ from twitter_pipeline.texts import counted, first_line
 from twitter_pipeline.walks.evidence import REACH, Item, Oddity
 from twitter_pipeline.words import AccountOutcome, DoubtKind, HoleCause, Source
 from twitter_pipeline.x_api.client import IDS_PER_CALL
-from twitter_pipeline.x_api.parsing import TweetsPage, UsersAnswer
+from twitter_pipeline.x_api.parsing import KEPT_UNREADABLE, TweetsPage, UsersAnswer
 from twitter_pipeline.x_api.problems import availability_of, one_line, unknown_tweet_of
 
 logger = logging.getLogger(__name__)
@@ -506,7 +506,7 @@ def items_of(page: TweetsPage, user_ids: Collection[int], *, otherwise: int | No
             items.append(each)
         else:
             kind = DoubtKind.UNREADABLE if author_id is None else DoubtKind.FOREIGN
-            items.append(Oddity(kind, by_id[each].raw))
+            items.append(Oddity(kind, by_id[each].raw[:KEPT_UNREADABLE]))
     return items
 
 

@@ -16,6 +16,7 @@ from twitter_pipeline.importing.splitting import Piece
 from twitter_pipeline.x_api.json_values import JsonValue, as_instant, as_object, decode_body, decode_json
 from twitter_pipeline.x_api.parsing import Tweet, User, read_tweets_page
 from twitter_pipeline.x_api.problems import one_line
+from twitter_pipeline.x_api.stream_messages import LONGEST_LINE
 
 EXPECTED = "a response of the API (data, includes), a tweet (id, text, author_id), or a line of an export"
 
@@ -95,6 +96,8 @@ def _read_piece(piece: Piece, origin: Origin) -> Findings:
         elif item.is_answer:
             yield from _read_answer(piece.body, item, where, origin)
         else:
+            if len(piece.body) > LONGEST_LINE:
+                raise ValueError(f"a tweet of {len(piece.body):,} bytes; none of X's has more than {LONGEST_LINE:,}")
             answer = encode(unflatten(as_object(decode_json(piece.body, levels=0))))
             yield from _read_answer(answer, item, where, origin)
     except (ValueError, OverflowError, UnreadableAnswer) as error:

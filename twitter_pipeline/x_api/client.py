@@ -18,6 +18,7 @@ import orjson
 from twitter_pipeline.errors import ConnectionFault, UnreadableAnswer
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.stream_rules import NewRule
+from twitter_pipeline.x_api.bodies import read_body
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.fields import OF_TWEETS, OF_USERS, Fields
 from twitter_pipeline.x_api.parsing import (
@@ -256,21 +257,22 @@ class XApiClient:
         if received.status != 200 and not (received.status == 201 and json_body is not None):
             failure = read_failure(received.status, received.headers, received.body, attempted=attempted)
             failure.duration_ms = duration_ms
-            raise failure from received.cut_by
+            raise failure from received.unread
         return _read_answer(received, read=read, attempted=attempted, duration_ms=duration_ms)
 
     def _exchange(self, request: httpx.Request) -> "_Received":
         """Send a request and read the whole answer; raises httpx.HTTPError when not even its headers came."""
         response = self._transport.handle_request(request)
-        cut_by: httpx.HTTPError | None = None
+        headers = headers_of(response)
+        unread: httpx.HTTPError | UnreadableAnswer | None = None
         body = b""
         try:
-            body = response.read()
-        except httpx.HTTPError as error:
-            cut_by = without_frames(error)
+            body = read_body(response, headers)
+        except (httpx.HTTPError, UnreadableAnswer) as error:
+            unread = without_frames(error)
         finally:
             response.close()
-        return _Received(response.status_code, headers_of(response), body, cut_by)
+        return _Received(response.status_code, headers, body, unread)
 
     def close(self) -> None:
         """Close all connections."""
@@ -290,19 +292,19 @@ class XApiClient:
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """What came over the wire; `cut_by` is why the body did not come whole, and the body is then empty."""
+    """What came over the wire; `unread` is why the body was not read whole, and it is then empty."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    cut_by: httpx.HTTPError | None
+    unread: httpx.HTTPError | UnreadableAnswer | None
 
 
 def _read_answer(received: _Received, *, read: Callable[[bytes], T], attempted: str, duration_ms: int) -> Answer[T]:
     """Read a 200. One that cannot be read has still used up a call: its error carries the limits of its headers."""
     rate_limits = read_rate_limits(received.headers)
     transaction_id = received.headers.get("x-transaction-id")
-    unread = received.cut_by
+    unread = received.unread
     if unread is None:
         try:
             value = read(received.body)

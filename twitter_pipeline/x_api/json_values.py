@@ -7,6 +7,7 @@ text holds neither NUL nor unpaired surrogates.
 
 import re
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from msgspec import DecodeError, Raw
@@ -18,6 +19,19 @@ JsonObject: TypeAlias = dict[str, JsonValue]
 T = TypeVar("T")
 
 BIGINT_MAX = 2**63 - 1
+
+MOST_TOKENS = 4_000_000
+"""Strings, brackets and commas of a text; decoded, each may take 80 bytes.
+
+A tweet with sixty context annotations has some 2,000: 500 of them, each with another in the includes, have 2 million.
+"""
+
+_MOST_REPAIRS = 3_000_000
+"""Backslashes and control characters of a text that is repaired, which may take 130 bytes each: more than a hundred
+notes have, all of whose letters are escaped."""
+
+_MOST_SPLIT = 1_000_000
+"""Tokens of a text that is cut up, which takes a microsecond each and is done several times."""
 
 _ANYTHING: Decoder[Any] = Decoder()
 _NAME = Decoder(str)
@@ -31,6 +45,7 @@ def decode_json(body: bytes, *, levels: int = _LEVELS) -> JsonValue:
 
     A member or an item within it that is none, or a number that has no room anywhere, is None and costs no other.
     """
+    check_tokens(body)
     try:
         return decode_body(_ANYTHING, body)
     except ValueError:
@@ -48,6 +63,12 @@ def decode_or_none(part: bytes, *, levels: int = _LEVELS) -> JsonValue:
         return decode_json(part, levels=levels)
     except ValueError:
         return None
+
+
+def check_tokens(text: bytes) -> None:
+    """Raise ValueError for a JSON text that would take a multiple of its own length when it is decoded."""
+    if len(text) > MOST_TOKENS and any(True for _ in islice(_TOKEN.finditer(text), MOST_TOKENS, None)):
+        raise ValueError(f"it has more than {MOST_TOKENS:,} strings, brackets and commas")
 
 
 def decode_body(decoder: Decoder[T], body: bytes) -> T:
@@ -73,14 +94,15 @@ def decode_body(decoder: Decoder[T], body: bytes) -> T:
 _MARK = "\ufdd0"
 _MARKED = re.compile(f"{_MARK}([dD][89a-fA-F][0-9a-fA-F]{{2}})")
 _ESCAPE = re.compile(
-    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?P<unpaired>[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?P<unpaired>[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
 
 # The end may be cut off: looked for from each quotation mark in it, that would take time for ever.
-_STRING = r'"(?:[^"\\]++|\\.)*+"?'
-_STRING_OR_CONTROL = re.compile(rf"{_STRING}(?=(?P<colon>[ \t\r\n]*+:)?)|[\x00-\x08\x0b\x0c\x0e-\x1f]", re.DOTALL)
-_CONTROL = re.compile(r"[\x00-\x1f]")
+_STRING = rb'"(?:[^"\\]++|\\.)*+"?'
+_STRING_OR_CONTROL = re.compile(rb"%b(?=(?P<colon>[ \t\r\n]*+:)?)|[\x00-\x08\x0b\x0c\x0e-\x1f]" % _STRING, re.DOTALL)
+_CONTROLS = bytes(range(0x20))
+_CONTROL = re.compile(rb"[\x00-\x1f]")
 _NO_UTF_8 = re.compile("[\udc80-\udcff]")
 
 
@@ -90,23 +112,24 @@ def _repaired(body: bytes) -> bytes:
     A control character becomes its escape, half a surrogate pair is marked, and U+FFFD takes the place of each byte
     that is no UTF-8. Only in the name of a member such a byte stays: what it names is not known.
     """
-    text = body.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
-    return _STRING_OR_CONTROL.sub(_repaired_token, text).encode(errors="surrogateescape")
+    if body.count(b"\\") + len(body) - len(body.translate(None, _CONTROLS)) > _MOST_REPAIRS:
+        raise ValueError(f"to be repaired it has more than {_MOST_REPAIRS:,} backslashes and control characters")
+    return _STRING_OR_CONTROL.sub(_repaired_token, body.removeprefix(b"\xef\xbb\xbf"))
 
 
-def _repaired_token(token: re.Match[str]) -> str:
+def _repaired_token(token: re.Match[bytes]) -> bytes:
     text = token[0]
-    if not text.startswith('"'):
-        return " "
-    if not token["colon"]:
-        text = _NO_UTF_8.sub("\ufffd", text)
-    text = _CONTROL.sub(lambda control: f"\\u{ord(control[0]):04x}", text)
+    if not text.startswith(b'"'):
+        return b" "
+    if not token["colon"] and not text.isascii():
+        text = _NO_UTF_8.sub("\ufffd", text.decode(errors="surrogateescape")).encode()
+    text = _CONTROL.sub(lambda control: b"\\u%04x" % ord(control[0]), text)
     # Every escape is matched and most are left: a pair is seen as one, and \\ud83d as an escaped backslash.
-    return _ESCAPE.sub(lambda escape: _MARK + escape["unpaired"] if escape["unpaired"] else escape[0], text)
+    return _ESCAPE.sub(lambda escape: _MARK.encode() + escape["unpaired"] if escape["unpaired"] else escape[0], text)
 
 
-_TOKEN = re.compile(rb"%b|[\[\]{},]" % _STRING.encode(), re.DOTALL)
-_MEMBER = re.compile(rb"(%b)\s*+:\s*+(.*)" % _STRING.encode(), re.DOTALL)
+_TOKEN = re.compile(rb"%b|[\[\]{},]" % _STRING, re.DOTALL)
+_MEMBER = re.compile(rb"(%b)\s*+:\s*+(.*)" % _STRING, re.DOTALL)
 
 
 def split(body: bytes) -> list[bytes] | dict[str, bytes]:
@@ -116,7 +139,9 @@ def split(body: bytes) -> list[bytes] | dict[str, bytes]:
     """
     text = _repaired(body).strip()
     parts, begin, depth = list[bytes](), 1, 0
-    for token in _TOKEN.finditer(text):
+    for count, token in enumerate(_TOKEN.finditer(text)):
+        if count > _MOST_SPLIT:
+            raise ValueError(f"it is damaged or nested too deeply, and too long to be cut up: {len(body):,} bytes")
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
         if depth == 0 or (depth == 1 and token[0] == b","):
             parts.append(text[begin : token.start()].strip())

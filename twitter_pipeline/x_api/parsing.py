@@ -21,6 +21,7 @@ from twitter_pipeline.x_api.json_values import (
     as_bool,
     as_instant,
     as_int,
+    as_list,
     as_object,
     as_text,
     decode_body,
@@ -45,6 +46,18 @@ from twitter_pipeline.x_api.wire import (
     decode_object,
     newer,
 )
+
+MOST_ITEMS = 100_000
+"""Items of one list of an answer. X sends 500 of `data`; a file may hold many answers that were joined into one."""
+
+MOST_CHARACTERS = 128 * 2**20
+"""Of all tweets of an answer with their includes, which many may share."""
+
+LONGEST_PAGE_TOKEN = 2_000
+"""Characters; X's have some dozens."""
+
+KEPT_UNREADABLE = 2**16
+"""Bytes that are kept of an item that cannot be read: the whole of any but the longest notes."""
 
 
 class TweetKind(StrEnum):
@@ -187,6 +200,7 @@ def _read_tweets(answer: WireAnswer, body: bytes) -> TweetsPage:
     included = _index_includes(answer, problems)
     tweets: dict[int, Tweet] = {}
     items: list[int | str] = []
+    characters = 0
     for each in objects:
         tweet = _read_tweet(each, included)
         if isinstance(tweet, Problem):
@@ -195,6 +209,9 @@ def _read_tweets(answer: WireAnswer, body: bytes) -> TweetsPage:
         else:
             tweets.setdefault(tweet.id, tweet)
             items.append(tweet.id)
+            characters += len(tweet.raw)
+        if characters > MOST_CHARACTERS:
+            raise UnreadableAnswer(f"its tweets with their includes have more than {MOST_CHARACTERS:,} characters")
     meta = _read_meta(answer)
     return TweetsPage(
         tweets=tuple(tweets.values()),
@@ -228,11 +245,16 @@ def _read_answer(body: bytes) -> WireAnswer:
     try:
         return decode_answer(body)
     except ValueError as error:
-        raise UnreadableAnswer(f"the body of {len(body)} bytes is no JSON object: {one_line(str(error))}") from error
+        why = one_line(str(error))
+        raise UnreadableAnswer(f"the body of {len(body)} bytes is no JSON object that can be read: {why}") from error
 
 
 def _read_items(answer: WireAnswer, body: bytes) -> tuple[list[Raw], list[Problem]]:
     """Return what `data` holds, of which a look-up of a single thing makes no list, and the problems beside it."""
+    included = [_included_items(answer, section) for section in _SECTIONS]
+    longest = max(map(len, (as_list(answer.errors), answer.data if isinstance(answer.data, list) else [], *included)))
+    if longest > MOST_ITEMS:
+        raise UnreadableAnswer(f"it holds a list of {longest:,} items, more than {MOST_ITEMS:,}")
     problems = read_problems(answer.errors)
     data = answer.data
     if isinstance(data, list):
@@ -245,10 +267,21 @@ def _read_items(answer: WireAnswer, body: bytes) -> tuple[list[Raw], list[Proble
 
 
 def _text_of(item: Raw) -> str:
+    """Return what is kept of an item that cannot be read: its beginning."""
+    beginning = Raw(bytes(item)[:KEPT_UNREADABLE])
     try:
-        return json_text(item)
+        return json_text(beginning)
     except ValueError:
-        return bytes(item).decode(errors="replace")
+        return bytes(beginning).decode(errors="replace")
+
+
+def read_page_token(value: object) -> str | None:
+    """Return the token of the next page, None where there is none; raises UnreadableAnswer for one that is too long."""
+    token = as_text(value) or None
+    if token is not None and len(token) > LONGEST_PAGE_TOKEN:
+        # Cut it would be another, and without it the page would pass for the last.
+        raise UnreadableAnswer(f"its next_token has {len(token):,} characters, more than {LONGEST_PAGE_TOKEN:,}")
+    return token
 
 
 class _Meta(NamedTuple):
@@ -258,7 +291,7 @@ class _Meta(NamedTuple):
 
 def _read_meta(answer: WireAnswer) -> _Meta:
     meta = as_object(decode_or_none(bytes(answer.meta)))
-    return _Meta(as_int(meta.get("result_count")), as_text(meta.get("next_token")) or None)
+    return _Meta(as_int(meta.get("result_count")), read_page_token(meta.get("next_token")))
 
 
 def _unreadable(what: str, item_id: int | None, why: str, *, section: str = "data", username: str = "") -> Problem:

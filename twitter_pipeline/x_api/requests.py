@@ -15,6 +15,7 @@ from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.x_api.problems import one_line
 
 _SENDABLE = re.compile(r"[!-~]+")
+_LONGEST_HEADER = 200
 
 E = TypeVar("E", bound=BaseException)
 T = TypeVar("T")
@@ -88,8 +89,14 @@ def ms_since(started_at: float) -> int:
 
 
 def headers_of(response: httpx.Response) -> dict[str, str]:
-    """Return the headers, in lower case: a plain dict, since httpx.Headers searches its whole list for every name."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+    """Return the headers, in lower case: a plain dict, since httpx.Headers searches its whole list for every name.
+
+    They are 100 KiB at most (httpcore); of each value no more is kept than any that is read here has.
+    """
+    return {
+        name.decode("latin-1").lower(): value[:_LONGEST_HEADER].decode("latin-1")
+        for name, value in response.headers.raw
+    }
 
 
 def _checked_base_url(base_url: str) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -10,11 +10,12 @@ import httpx
 
 from twitter_pipeline.errors import ConnectionFault, UnreadableAnswer
 from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.x_api.bodies import body_of, encoding_of, read_body
 from twitter_pipeline.x_api.client import Answer
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.fields import OF_TWEETS, Fields
 from twitter_pipeline.x_api.parsing import TweetsPage
-from twitter_pipeline.x_api.problems import read_failure
+from twitter_pipeline.x_api.problems import one_line, read_failure
 from twitter_pipeline.x_api.rate_limit import read_rate_limits
 from twitter_pipeline.x_api.requests import RequestMaker, describe, headers_of, ms_since, send, without_frames
 from twitter_pipeline.x_api.stream_messages import Lines, read_message
@@ -57,9 +58,19 @@ class StreamClient:
         response = send(request, self._transport.open, attempted=_ATTEMPTED)
         headers = headers_of(response)
         if response.status_code != 200:
-            failure = read_failure(response.status_code, headers, _body_of(response), attempted=_ATTEMPTED)
+            body = _refusal_of(response, headers)
+            failure = read_failure(response.status_code, headers, body, attempted=_ATTEMPTED)
             failure.duration_ms = ms_since(started_at)
             raise failure
+        if encoding := encoding_of(headers):
+            response.close()
+            raise UnreadableAnswer(
+                f"{_ATTEMPTED} got an answer that cannot be read: it is packed as {one_line(encoding)!r}",
+                status=200,
+                rate_limits=read_rate_limits(headers),
+                duration_ms=ms_since(started_at),
+                transaction_id=headers.get("x-transaction-id"),
+            )
         return Answer(
             TweetStream(response),
             response.status_code,
@@ -91,7 +102,7 @@ class TweetStream:
 
     def _pieces(self) -> Iterator[bytes]:
         try:
-            yield from self._response.iter_bytes()
+            yield from body_of(self._response)
         except httpx.ReadTimeout as error:
             raise ConnectionFault("the stream was silent for too long", status=200) from without_frames(error)
         except httpx.HTTPError as error:
@@ -128,11 +139,11 @@ def _message_of(line: bytes) -> TweetsPage | None:
     return page
 
 
-def _body_of(response: httpx.Response) -> bytes:
-    """Read the body of a refusal; what was cut counts as none."""
+def _refusal_of(response: httpx.Response, headers: Mapping[str, str]) -> bytes:
+    """Read the body of a refusal; what was cut or cannot be read counts as none."""
     try:
-        return response.read()
-    except httpx.HTTPError:
+        return read_body(response, headers)
+    except (httpx.HTTPError, UnreadableAnswer):
         return b""
     finally:
         response.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from twitter_pipeline.errors import UnreadableAnswer
 from twitter_pipeline.stream_rules import StreamRule
 from twitter_pipeline.x_api.json_values import JsonValue, as_list, as_object, as_text, decode_json
-from twitter_pipeline.x_api.parsing import TweetsPage, read_tweets_page
+from twitter_pipeline.x_api.parsing import TweetsPage, read_page_token, read_tweets_page
 from twitter_pipeline.x_api.problems import Problem, one_line, read_disconnect, read_problems
 
 LONGEST_LINE = 4_000_000
@@ -93,7 +93,7 @@ def read_stream_rules(body: bytes) -> RulesAnswer:
     rules = [rule for each in as_list(answer.get("data")) if (rule := _read_rule(each)) is not None]
     meta = as_object(answer.get("meta"))
     return RulesAnswer(
-        tuple(rules), as_text(meta.get("next_token")) or None, tuple(read_problems(answer.get("errors")))
+        tuple(rules), read_page_token(meta.get("next_token")), tuple(read_problems(answer.get("errors")))
     )
 
 

@@ -12,7 +12,15 @@ from msgspec import Meta, Raw, Struct, ValidationError, convert, field
 from msgspec.json import Decoder
 from msgspec.structs import fields
 
-from twitter_pipeline.x_api.json_values import BIGINT_MAX, JsonValue, decode_body, decode_json, decode_or_none, split
+from twitter_pipeline.x_api.json_values import (
+    BIGINT_MAX,
+    JsonValue,
+    check_tokens,
+    decode_body,
+    decode_json,
+    decode_or_none,
+    split,
+)
 
 _Id: TypeAlias = Annotated[int, Meta(ge=1, le=BIGINT_MAX)] | None
 _Count: TypeAlias = Annotated[int, Meta(ge=0, le=BIGINT_MAX)] | None
@@ -134,6 +142,9 @@ THING = Decoder(WireThing, strict=False)
 
 _ANY_JSON = Decoder(Raw)
 
+LONGEST_OBJECT = 2**20
+"""Bytes of a tweet, a user, or anything else by itself: a note of 25,000 letters, all escaped, has 150,000 of text."""
+
 S = TypeVar("S", bound=Struct)
 T = TypeVar("T")
 
@@ -148,6 +159,7 @@ def decode_answer(body: bytes) -> WireAnswer:
 
     An item that is no JSON, or is nested too deeply, is left as it is and costs no other.
     """
+    check_tokens(body)
     try:
         return decode_body(ANSWER, body)
     except ValueError:
@@ -176,6 +188,8 @@ def decode_object(decoder: Decoder[S], item: Raw) -> S:
 
     Raises ValueError, and nothing else, when it is no object or has no readable form.
     """
+    if len(item) > LONGEST_OBJECT:
+        raise ValueError(f"its {len(item):,} bytes are more than the {LONGEST_OBJECT:,} that are read of one object")
     try:
         try:
             return decoder.decode(item)
