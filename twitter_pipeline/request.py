@@ -19,6 +19,10 @@ _LIMIT = re.compile(r"limit:([0-9]{1,9})")
 _NOT_PLAIN = re.compile(r"[^ -~]")
 _FIELDS = ("username", "track_after", "fetch_mode")
 
+MOST_ENTRIES = 100_000
+MOST_BYTES = 16 * 2**20
+"""Of a request as JSON text, in which an entry takes some 80 bytes."""
+
 EXAMPLE = [
     {"username": "nasa", "track_after": False, "fetch_mode": "limit:50"},
     {"username": "esa", "track_after": False, "fetch_mode": "limit:20"},
@@ -81,6 +85,10 @@ class FetchRequest:
 
 def parse_request(text: str | bytes) -> tuple[FetchRequest, ...]:
     """Read a request from JSON text; raise InvalidRequest with every mistake in it."""
+    if len(text) > MOST_BYTES:
+        raise _too_large(f"more than {MOST_BYTES // 2**20} MiB of JSON")
+    # Before they become objects, which take ten times the memory of an entry's text, and one of `{}` a hundred times.
+    _check_count(text.count(b"{") if isinstance(text, bytes) else text.count("{"))
     try:
         if isinstance(text, bytes):
             text = text.decode()
@@ -117,6 +125,7 @@ def read_request(entries: object) -> tuple[FetchRequest, ...]:
     merged: dict[str, FetchRequest] = {}
     if not isinstance(entries, list):
         raise InvalidRequest([Mistake("request", _shown(entries), "a list of entries, such as " + _example_text())])
+    _check_count(len(cast("list[object]", entries)))
     if not entries:
         raise InvalidRequest([Mistake("request", "an empty list", "at least one entry")])
     for position, entry in enumerate(cast("list[object]", entries), start=1):
@@ -127,6 +136,15 @@ def read_request(entries: object) -> tuple[FetchRequest, ...]:
     if mistakes:
         raise InvalidRequest(mistakes)
     return tuple(merged.values())
+
+
+def _check_count(entries: int) -> None:
+    if entries > MOST_ENTRIES:
+        raise _too_large(f"{entries:,} entries")
+
+
+def _too_large(given: str) -> InvalidRequest:
+    return InvalidRequest([Mistake("request", given, f"at most {MOST_ENTRIES:,} entries; make several requests of it")])
 
 
 def _merge(one: FetchRequest, other: FetchRequest) -> FetchRequest:

@@ -14,7 +14,7 @@ from twitter_pipeline.cli.places import workplace
 from twitter_pipeline.cli.results import show_ending
 from twitter_pipeline.cli.terminal import Terminal, shortened
 from twitter_pipeline.errors import ConfigurationError
-from twitter_pipeline.request import USERNAME, FetchRequest, parse_request, read_request
+from twitter_pipeline.request import MOST_BYTES, USERNAME, FetchRequest, parse_request, read_request
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -108,7 +108,7 @@ def _many_sources(sources: Sequence[str]) -> str:
 def _read_stdin(terminal: Terminal) -> bytes:
     if sys.stdin.isatty():
         terminal.say("Type or paste the JSON request; end it with Ctrl-D on a line of its own.")
-    text = sys.stdin.buffer.read()
+    text = sys.stdin.buffer.read(MOST_BYTES + 1)
     if not text.strip():
         raise ConfigurationError(
             "There is nothing on stdin. Pipe a JSON request into `fetch -`, such as: "
@@ -119,7 +119,8 @@ def _read_stdin(terminal: Terminal) -> bytes:
 
 def _read_file(name: str) -> bytes:
     try:
-        text = Path(name).read_bytes()
+        with Path(name).open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise ConfigurationError(_unread(name, error)) from error
     if not text.strip():

@@ -69,14 +69,17 @@ def assert_refused(result: tuple[int, str, str]) -> str:
         (b"[" * 100_000, "line 1, column 1026: got "),
         (b"[" * 1_000 + b"]" * 1_000, "request: got lists or objects, hundreds of them in one another"),
         (b"[" + b"9" * 100_000 + b"]", "line 1, column 2: got "),
+        (b"[" + b"{}," * 1_000_000 + b"{}]", "request: got 1,000,001 entries, expected at most 100,000"),
+        (b"[" + b"0," * 100_000 + b"0]", "request: got 100,001 entries, expected at most 100,000"),
+        (b"[" * 20_000_000, "request: got more than 16 MiB of JSON, expected at most 100,000 entries; make several"),
     ],
-    ids=range(18),
+    ids=range(21),
 )  # fmt: skip
 def test_a_bad_request_on_stdin_is_refused_with_its_mistake(text: bytes, said: str) -> None:
     assert said in assert_refused(fetch("-", given=text))
 
 
-@pytest.mark.parametrize("bad", [7, None, "nasa", ["nasa"], {"username": 7}, {"x" * 1_000: 1}, {"username": "x" * 99}])
+@pytest.mark.parametrize("bad", [7, None, "nasa", ["nasa"], {"username": 7}, {"x" * 100: 1}, {"username": "x" * 99}])
 def test_a_hundred_thousand_mistakes_fit_a_screen_or_two_and_are_counted(bad: object, tmp_path: Path) -> None:
     path = tmp_path / "request.json"
     path.write_text(json.dumps([bad] * 100_000))

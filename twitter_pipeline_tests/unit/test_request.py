@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twitter_pipeline.errors import InvalidRequest, Mistake
-from twitter_pipeline.request import EXAMPLE, FULL, FetchMode, FetchRequest, parse_request, read_request
+from twitter_pipeline.request import (
+    EXAMPLE,
+    FULL,
+    MOST_BYTES,
+    MOST_ENTRIES,
+    FetchMode,
+    FetchRequest,
+    parse_request,
+    read_request,
+)
 
 LIMIT_EXPECTED = '"full", "new", or "limit:N" with N of 1 or more'
 NAME_EXPECTED = "1 to 15 letters, digits or underscores"
@@ -18,6 +27,12 @@ NAME_EXPECTED = "1 to 15 letters, digits or underscores"
 def mistakes(entries: object) -> list[tuple[str, str, str]]:
     with pytest.raises(InvalidRequest) as raised:
         read_request(entries)
+    return [(each.where, each.given, each.expected) for each in raised.value.mistakes]
+
+
+def mistakes_in(text: str) -> list[tuple[str, str, str]]:
+    with pytest.raises(InvalidRequest) as raised:
+        parse_request(text)
     return [(each.where, each.given, each.expected) for each in raised.value.mistakes]
 
 
@@ -172,6 +187,15 @@ def test_a_hundred_thousand_entries_are_read_and_their_mistakes_all_counted() ->
         parse_request(json.dumps(bad))
     assert len(raised.value.mistakes) == 100_000
     assert len(str(raised.value)) < 10_000
+
+
+def test_more_entries_than_a_request_may_have_are_one_mistake() -> None:
+    entries = [{"username": "nasa"}] * (MOST_ENTRIES + 1)
+    message = ("request", "100,001 entries", "at most 100,000 entries; make several requests of it")
+
+    assert mistakes(entries) == [message]
+    assert mistakes_in(json.dumps(entries)) == [message]
+    assert mistakes_in(" " * MOST_BYTES + "[]") == [("request", "more than 16 MiB of JSON", message[2])]
 
 
 def test_the_message_counts_shows_fifty_and_says_that_nothing_was_called() -> None:
