@@ -18,6 +18,10 @@ BEYOND_ALL_IDS = 2**63 - 1
 
 _SNOWFLAKE_EPOCH = datetime(2010, 11, 4, 1, 42, 54, 657000, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_DAY = timedelta(days=1)
+
+FIRST_TWEET_AT = datetime(2006, 3, 21, tzinfo=UTC)
+"""The day of the first tweet (id 20): nothing is missing from before."""
 
 
 def id_at(instant: datetime) -> int:
@@ -41,6 +45,25 @@ def time_at(tweet_id: int) -> datetime:
 def is_dated(tweet_id: int) -> bool:
     """Whether an id carries its time: those from before November 2010 are sequence numbers below 30 billion."""
     return tweet_id >> 22 > 30_000_000_000 >> 22
+
+
+def written_at(tweet_id: int, created_at: datetime | None) -> datetime | None:
+    """Return when a tweet was written, by its `created_at` unless that is impossible.
+
+    X gives it in whole seconds of the time in the id: where they are more than a day apart, the id counts, by which
+    everything else goes. An id without a time leaves what can have been.
+    """
+    if created_at is None or not is_dated(tweet_id):
+        return past(created_at)
+    by_id = time_at(tweet_id)
+    return created_at if abs(created_at - by_id) <= _DAY else by_id
+
+
+def past(instant: datetime | None) -> datetime | None:
+    """Return an instant at which something can have happened on X, None for any other."""
+    if instant is None or not FIRST_TWEET_AT - _DAY <= instant <= datetime.now(UTC) + _DAY:
+        return None
+    return instant
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -16,6 +16,7 @@ from twitter_pipeline.archive import missing_of, plan_searches
 from twitter_pipeline.coverage import (
     BEYOND_ALL_IDS,
     EVERYTHING,
+    FIRST_TWEET_AT,
     LOWEST_ID,
     Coverage,
     IdRange,
@@ -23,7 +24,7 @@ from twitter_pipeline.coverage import (
     is_dated,
     time_at,
 )
-from twitter_pipeline.ledger import FIRST_TWEET_AT, Ledger
+from twitter_pipeline.ledger import Ledger
 from twitter_pipeline.months import Months
 from twitter_pipeline.planning import floor_of_new, page_size_for
 from twitter_pipeline.polling.prior import BURST

@@ -7,11 +7,12 @@ run that asked for these ids has met.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from twitter_pipeline.account_status import AccountStatus
 from twitter_pipeline.coverage import (
     EVERYTHING,
+    FIRST_TWEET_AT,
     LOWEST_ID,
     Coverage,
     IdRange,
@@ -23,9 +24,6 @@ from twitter_pipeline.months import Months, month_of, read_month
 from twitter_pipeline.planning import floor_of_new
 from twitter_pipeline.walks.evidence import CLEARLY_WITHIN_REACH
 from twitter_pipeline.words import DoubtKind, HoleCause
-
-FIRST_TWEET_AT = datetime(2006, 3, 21, tzinfo=UTC)
-"""The day of the first tweet (id 20): nothing is missing from before."""
 
 NEAREST = 50
 """So many stored tweets on each side of a gap tell how dense they would lie in it."""

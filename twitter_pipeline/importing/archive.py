@@ -14,6 +14,7 @@ from typing import Annotated, BinaryIO, TypeAlias
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 from msgspec.json import Decoder
 
+from twitter_pipeline.coverage import written_at
 from twitter_pipeline.importing.found import Author, Finding, Findings, Found, Origin, Unreadable
 from twitter_pipeline.importing.splitting import Piece, objects_of
 from twitter_pipeline.request import USERNAME
@@ -183,7 +184,7 @@ def _read_tweet(tweet: _Tweet, raw: str, author_id: int) -> Tweet:
     return Tweet(
         id=tweet_id,
         author_id=author_id,
-        created_at=_created_at(tweet.created_at),
+        created_at=written_at(tweet_id, _created_at(tweet.created_at)),
         text=text,
         kind=kind,
         lang=as_text(tweet.lang),

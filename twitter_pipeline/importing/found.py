@@ -7,6 +7,7 @@ from typing import BinaryIO, TypeAlias
 
 from msgspec import Struct
 
+from twitter_pipeline.coverage import FIRST_TWEET_AT
 from twitter_pipeline.x_api.parsing import Tweet, User
 
 
@@ -74,6 +75,6 @@ class Origin:
 
     def stamp(self, told_at: datetime | None) -> tuple[datetime, bool]:
         """Return when data were read, at the latest, and whether the file has told so."""
-        if told_at is None:
+        if told_at is None or told_at < FIRST_TWEET_AT:
             return min(self.modified_at, self.now), False
         return min(told_at, self.now), True

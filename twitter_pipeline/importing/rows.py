@@ -1,12 +1,13 @@
 """Rows of an export of ours: lines of JSON, Parquet, or CSV, each with all columns of `tweets`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar, cast
 
 from msgspec import Raw, UnsetType
 from msgspec.json import Decoder
 
+from twitter_pipeline.coverage import past, written_at
 from twitter_pipeline.exporting.lines import VERSION, joined
 from twitter_pipeline.importing.found import Author, Finding, Findings, Found, Origin, Unreadable
 from twitter_pipeline.x_api.json_values import (
@@ -51,12 +52,13 @@ def read_row(row: Row, origin: Origin) -> Found:
     """Read a row of an export; raises ValueError that names the column which is missing or wrong."""
     author_id = _required(row, "author_id", as_int)
     username = as_text(row.get("username"))
-    last_read_at, _ = origin.stamp(_required(row, "last_read_at", _instant))
+    last_read_at, is_dated = origin.stamp(_required(row, "last_read_at", _instant))
+    tweet_id = _required(row, "id", as_int)
     return Found(
         tweet=Tweet(
-            id=_required(row, "id", as_int),
+            id=tweet_id,
             author_id=author_id,
-            created_at=_required(row, "created_at", _instant),
+            created_at=written_at(tweet_id, _required(row, "created_at", _instant)),
             text=_required(row, "text", as_text),
             kind=_required(row, "kind", _kind),
             lang=as_text(row.get("lang")),
@@ -75,10 +77,10 @@ def read_row(row: Row, origin: Origin) -> Found:
             raw=_required(row, "raw", _json),
         ),
         author=Author(author_id, username or None),
-        first_read_at=min(_required(row, "first_read_at", _instant), last_read_at),
+        first_read_at=min(past(_required(row, "first_read_at", _instant)) or last_read_at, last_read_at),
         last_read_at=last_read_at,
-        is_dated=True,
-        deleted_seen_at=_instant(row.get("deleted_seen_at")),
+        is_dated=is_dated,
+        deleted_seen_at=past(_instant(row.get("deleted_seen_at"))),
     )
 
 
@@ -114,9 +116,7 @@ def _required(row: Row, column: str, read: Callable[[object], T | None]) -> T:
 
 
 def _instant(value: object) -> datetime | None:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC)
-    return as_instant(value)
+    return as_instant(value.isoformat() if isinstance(value, datetime) else value)
 
 
 def _kind(value: object) -> TweetKind | None:

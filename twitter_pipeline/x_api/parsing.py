@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
+from twitter_pipeline.coverage import past, written_at
 from twitter_pipeline.errors import UnreadableAnswer
 from twitter_pipeline.request import USERNAME
 from twitter_pipeline.x_api.json_values import (
@@ -370,7 +371,7 @@ def _read_tweet(item: Raw, included: _Included) -> Tweet | Problem:
     return Tweet(
         id=tweet.id,
         author_id=author_id,
-        created_at=as_instant(tweet.created_at),
+        created_at=written_at(tweet.id, as_instant(tweet.created_at)),
         text=_whole_text(tweet, referenced.get("retweeted"), included),
         kind=_kind_of(referenced, tweet.in_reply_to_user_id),
         lang=as_text(tweet.lang),
@@ -489,7 +490,7 @@ def _read_user(item: Raw) -> User | Problem:
         id=user.id,
         username=username,
         name=as_text(user.name) or username,
-        created_at=as_instant(user.created_at),
+        created_at=past(as_instant(user.created_at)),
         description=as_text(user.description),
         location=as_text(user.location),
         protected=as_bool(user.protected) or False,

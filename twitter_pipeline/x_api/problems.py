@@ -290,7 +290,7 @@ def read_disconnect(problem: Problem) -> ApiError | None:
     said = f"X has ended the stream: {problem}"
     if _is_cap(429, problem):
         capped = UsageCapped(said, status=200)
-        capped.until = _start_of_day(problem.reset_date)
+        capped.until = _cap_ends(problem, None)
         return capped
     if problem.kind in _ENDS_A_STREAM or problem.title in _ENDS_A_STREAM:
         ended = StreamEnded(said, status=200)
@@ -326,11 +326,12 @@ def _describe_text(body: bytes) -> str:
 
 
 def _cap_ends(problem: Problem, answered_at: datetime | None) -> datetime | None:
-    """Return when a cap ends: a day that X names, unless that has come by its own clock or is farther than a month."""
-    until = _start_of_day(problem.reset_date)
-    if until is None or answered_at is None or answered_at < until <= answered_at + LONGEST_CAP:
-        return until
-    return None
+    """Return when a cap ends: a day that X names, unless that has come by its own clock or is farther than a month.
+
+    Where X sends no time of its own, ours counts.
+    """
+    until, now = _start_of_day(problem.reset_date), answered_at or datetime.now(UTC)
+    return until if until is not None and now < until <= now + LONGEST_CAP else None
 
 
 def _start_of_day(date: str) -> datetime | None:

@@ -8,7 +8,7 @@ with a daily limit (github.com/PLhery/node-twitter-api-v2 issues 495, 553, 618).
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
@@ -19,6 +19,10 @@ _HTTP_DATE = re.compile(r"[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9]{2}:[0
 _MOST_CALLS = 2**31 - 1
 # 2100-01-01: what lies beyond is no time of a reset, but milliseconds or garbage.
 _LATEST_RESET = 4_102_444_800
+# Everything is dated by X's clock, which need not agree with ours. But the API is not older, and no clock of ours is
+# wrong by years.
+_EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
+_FARTHEST_AHEAD = timedelta(days=5 * 365)
 _LONGEST_DAY_S = 48 * 3600.0
 _LONGEST_RETRY_AFTER_S = 31 * 24 * 3600.0
 
@@ -91,9 +95,10 @@ def _read_http_date(value: str) -> datetime | None:
     if not _HTTP_DATE.fullmatch(value):
         return None
     try:
-        return parsedate_to_datetime(value)
+        instant = parsedate_to_datetime(value)
     except ValueError:
         return None
+    return instant if _EARLIEST <= instant <= datetime.now(UTC) + _FARTHEST_AHEAD else None
 
 
 def _read_retry_after(value: str | None, answered_at: datetime | None) -> float | None:

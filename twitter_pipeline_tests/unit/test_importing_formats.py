@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 
+from twitter_pipeline.coverage import time_at
 from twitter_pipeline.importing.files import FileFormat, WrongFile, recognise
 from twitter_pipeline.importing.found import Author, Finding, Found, Gauge, Unreadable
 from twitter_pipeline.x_api.parsing import TweetKind
@@ -217,6 +218,29 @@ def test_nothing_was_read_in_the_future(tmp_path: Path) -> None:
     page = {**pages()[1], "__twarc": {"retrieved_at": "2033-01-01T00:00:00Z"}}
 
     assert {each.last_read_at for each in found(write(tmp_path, json.dumps(page)))} == {NOW}
+
+
+@pytest.mark.parametrize("told", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00+23:59", "2006-01-01T00:00:00Z"])
+def test_nothing_was_read_before_there_was_anything(told: str, tmp_path: Path) -> None:
+    page = {**pages()[1], "__twarc": {"retrieved_at": told}}
+
+    assert {(each.last_read_at, each.is_dated) for each in found(write(tmp_path, json.dumps(page)))} == {
+        (MODIFIED, False)
+    }
+
+
+@pytest.mark.parametrize("told", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2022-12-31T00:00:00Z"])
+def test_impossible_times_of_an_export_are_those_of_the_id_and_the_file(told: str, tmp_path: Path) -> None:
+    tweet_id = 1600000000000000200
+    times = dict.fromkeys(("created_at", "first_read_at", "last_read_at", "deleted_seen_at"), told)
+    columns = {"version": 1, "author": {"id": "5"}, "id": str(tweet_id), "kind": "original", "text": "a", **times}
+    line = json.dumps({"data": {"id": str(tweet_id)}, "includes": {}, "twitter_pipeline": columns})
+    (tweet,) = found(write(tmp_path, line))
+
+    at = {"0001": MODIFIED, "9999": NOW, "2022": datetime(2022, 12, 31, tzinfo=UTC)}[told[:4]]
+    assert tweet.tweet.created_at == time_at(tweet_id)
+    assert (tweet.first_read_at, tweet.last_read_at, tweet.is_dated) == (at, at, told[0] != "0")
+    assert tweet.deleted_seen_at == (at if told[0] == "2" else None)
 
 
 def test_a_tweet_without_author_is_that_of_the_account_given(tmp_path: Path) -> None:

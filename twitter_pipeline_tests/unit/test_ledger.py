@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from twitter_pipeline.account_status import AccountStatus
 from twitter_pipeline.cli.backfill import read_months
 from twitter_pipeline.cli.program import program
-from twitter_pipeline.coverage import EVERYTHING, Coverage, IdRange, id_at
-from twitter_pipeline.ledger import FIRST_TWEET_AT, Asked, Hole, Ledger, Side, Surroundings, find_gaps
+from twitter_pipeline.coverage import EVERYTHING, FIRST_TWEET_AT, Coverage, IdRange, id_at
+from twitter_pipeline.ledger import Asked, Hole, Ledger, Side, Surroundings, find_gaps
 from twitter_pipeline.walks.doubts import Doubt
 from twitter_pipeline.words import DoubtKind, HoleCause
 from twitter_pipeline_tests.accounts import NOW, account, ledger

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from twitter_pipeline.coverage import id_at, time_at
 from twitter_pipeline.errors import UnreadableAnswer
 from twitter_pipeline.x_api.parsing import (
     Tweet,
@@ -392,7 +393,7 @@ OFFSETS = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(
 
 
 @given(
-    st.datetimes(timezones=OFFSETS).filter(lambda instant: 1 < instant.year < 9999),
+    st.datetimes(datetime(2007, 1, 1), datetime(2024, 1, 1), timezones=OFFSETS),  # noqa: DTZ001 made aware
     st.text("0123456789", max_size=9),
     st.sampled_from([str, str.lower]),
 )
@@ -404,6 +405,20 @@ def test_an_instant_is_read_however_rfc_3339_lets_it_be_written(
     written = cased(seconds + (f".{fraction}" if fraction else "") + offset)
 
     assert page_of({"id": "5", "created_at": written}).tweets[0].created_at == whole
+
+
+@pytest.mark.parametrize(
+    "told", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+23:59", "20240203"]
+)
+def test_a_tweet_was_written_when_its_id_says_and_an_account_made_since_there_are_any(told: str) -> None:
+    tweet_id = id_at(datetime(2024, 2, 1, 12, tzinfo=UTC))
+    users = read_users(json.dumps({"data": [{"id": "5", "username": "nasa", "created_at": told}]}).encode()).users
+
+    is_past = told == "20240203"
+    # What cannot be converted to UTC is None, and stored as the time of the id too.
+    assert page_of({"id": str(tweet_id), "created_at": told}).tweets[0].created_at in (time_at(tweet_id), None)
+    assert (page_of({"id": "5", "created_at": told}).tweets[0].created_at is not None) is is_past
+    assert (users[0].created_at is not None) is is_past
 
 
 def test_nul_is_replaced_in_text_and_stays_an_escape_in_raw() -> None:

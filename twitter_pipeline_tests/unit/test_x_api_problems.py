@@ -1,7 +1,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,14 @@ from twitter_pipeline.errors import (
     TooManyRequests,
     UsageCapped,
 )
-from twitter_pipeline.x_api.problems import Problem, availability_of, read_failure, read_problem, unknown_tweet_of
+from twitter_pipeline.x_api.problems import (
+    Problem,
+    availability_of,
+    read_disconnect,
+    read_failure,
+    read_problem,
+    unknown_tweet_of,
+)
 from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
 from twitter_pipeline_tests.unit.odd_json import ODD_VALUES
 
@@ -202,7 +209,7 @@ def test_a_suspended_account_does_not_cost_the_token() -> None:
 
 def test_a_cap_says_until_when_as_the_start_of_that_day() -> None:
     spend_cap = QUOTED["spend_cap_reached"]
-    error = failure_of(403, spend_cap.body)
+    error = failure_of(403, spend_cap.body, {"date": "Fri, 01 May 2026 12:00:00 GMT"})
 
     assert isinstance(error, UsageCapped)
     assert error.until == datetime(2026, 5, 13, tzinfo=UTC)
@@ -227,10 +234,24 @@ def test_a_cap_until_a_date_that_cannot_be_one_has_no_end(reset_date: str) -> No
     ],
 )
 def test_a_cap_without_a_readable_date_has_no_end(reset_date: object, until: datetime | None) -> None:
-    error = failure_of(403, {"title": "SpendCapReached", "reset_date": reset_date})
+    headers = {"date": "Fri, 01 May 2026 12:00:00 GMT"}
+    error = failure_of(403, {"title": "SpendCapReached", "reset_date": reset_date}, headers)
 
     assert isinstance(error, UsageCapped)
     assert error.until == until
+
+
+@pytest.mark.parametrize("date", [None, "Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize(("days", "has_end"), [(-1, False), (7, True), (40, False), (2_900_000, False)])
+def test_without_a_time_of_xs_a_cap_is_bounded_by_our_clock(date: str | None, days: int, has_end: bool) -> None:
+    reset_date = f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}"
+    problem: Any = {"title": "UsageCapExceeded", "type": "x/usage-capped", "reset_date": reset_date}
+    refused = failure_of(429, problem, {} if date is None else {"date": date})
+    told = read_disconnect(read_problem(problem))
+
+    assert isinstance(refused, UsageCapped)
+    assert isinstance(told, UsageCapped)
+    assert [error.until is not None for error in (refused, told)] == [has_end, has_end]
 
 
 @pytest.mark.parametrize(

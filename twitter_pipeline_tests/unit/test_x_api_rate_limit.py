@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import httpx
 import pytest
@@ -108,6 +109,21 @@ def test_a_day_that_cannot_be_one_does_not_hide_the_other() -> None:
     )
 
     assert read_rate_limits(headers).day == RateLimitWindow(limit=100, remaining=0, reset_epoch=1_795_349_800)
+
+
+@pytest.mark.parametrize(("years", "is_read"), [(-14, True), (-17, False), (4, True), (6, False)])
+def test_a_date_from_before_the_api_or_years_ahead_leaves_the_clock_unknown(years: int, is_read: bool) -> None:
+    instant = datetime(2026, 1, 1, tzinfo=UTC).replace(year=(2026 if years < 0 else datetime.now(UTC).year) + years)
+    headers = {"date": format_datetime(instant, usegmt=True), "retry-after": format_datetime(instant, usegmt=True)}
+
+    assert read_rate_limits(headers).answered_at == (instant if is_read else None)
+
+
+@pytest.mark.parametrize("date", ["", "now", "Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_date_that_is_none_of_x_dates_nothing(date: str) -> None:
+    limits = triple("x-app-limit-24hour", "500", "0", "1795349800")
+
+    assert read_rate_limits(limits | {"date": date, "retry-after": date}) == read_rate_limits(limits)
 
 
 @pytest.mark.parametrize("date", ["", "now", "Sun, 99 Nov 2026 12:00:00 GMT", "Sun, 22 Foo 2026 12:00:00 GMT"])
