@@ -84,6 +84,7 @@ class Budgets:
 class Spent:
     """What was spent in a period, and what calls that are under way may cost at most, as of `now`.
 
+    Calls of which it is unknown what X has billed are `billed` at the most that they can cost.
     `until` is when the period ends, None for a run.
     """
 

@@ -32,6 +32,7 @@ from twitter_pipeline.store.windows import (
     FIRST_CONNECTION_BACK_OFF_S,
     LONGEST_BACK_OFF_S,
     LONGEST_CONNECTION_BACK_OFF_S,
+    Lease,
     Settlement,
 )
 from twitter_pipeline.stream_rules import NewRule
@@ -92,6 +93,8 @@ class _Effort:
     calls: int = 0
     waited_s: float = 0.0
     faults: int = 0
+    unknown: Lease | None = None
+    """The latest try whose bill is unknown."""
 
 
 class _BilledToday:
@@ -302,7 +305,7 @@ class XApi:
                         answer = error
                         # In this order: once it is settled others may be leased the same token.
                         self.pool.reject(grant.lease, error)
-                        self.pool.settle(grant.lease, settlement_of(error))
+                        self._settle(grant.lease, settlement_of(error), effort)
                         if isinstance(error, BadRequest) and self.fields.refuse(endpoint, fields, error):
                             continue
                 if isinstance(answer, ApiError):
@@ -310,7 +313,8 @@ class XApi:
                     continue
                 self._faults_in_a_row = 0
                 results, posts, users = measure(answer.value)
-                self.pool.settle(grant.lease, settlement_of_answer(answer, results=results, posts=posts, users=users))
+                settlement = settlement_of_answer(answer, results=results, posts=posts, users=users)
+                self._settle(grant.lease, settlement, effort)
                 self.pool.accept(grant.lease)
                 return Reply(
                     answer.value,
@@ -321,6 +325,16 @@ class XApi:
                 )
         finally:
             self._retries.pop(threading.get_ident(), None)
+
+    def _settle(self, lease: Lease, settlement: Settlement, effort: _Effort) -> None:
+        """Settle a try; one that X has billed, or may have, covers those before it: together they are billed once."""
+        self.pool.settle(lease, settlement)
+        is_unknown = settlement.billed_posts is None
+        if not is_unknown and settlement.outcome is not CallOutcome.OK:
+            return
+        if effort.unknown is not None:
+            self.pool.count_no_more(effort.unknown)
+        effort.unknown = lease if is_unknown else None
 
     def _measure_page(self, page: TweetsPage, read_today: Collection[int] = ()) -> tuple[int, int, int]:
         posts = sum(tweet.id not in read_today for tweet in page.tweets)
@@ -381,14 +395,15 @@ def settlement_of_answer(answer: Answer[T], *, results: int = 0, posts: int = 0,
 
 def settlement_of(error: ApiError) -> Settlement:
     """Turn a failed call into what its row in `api_calls` says and what its window learns."""
+    billed = None if error.may_be_billed else 0
     of_connection = isinstance(error, TooManyRequests) and error.of_connection
     return Settlement(
         outcome=OUTCOMES[type(error)],
         status=error.status,
         rate_limits=error.rate_limits,
         result_count=0,
-        billed_posts=0,
-        billed_users=0,
+        billed_posts=billed,
+        billed_users=billed,
         duration_ms=error.duration_ms,
         transaction_id=error.transaction_id,
         error=str(error),

@@ -88,8 +88,10 @@ class ApiError(PipelineError):
 
     `status` is the HTTP status, None when no answer came. `rate_limits` are those of the answer's headers
     where they speak of the endpoint asked: on caps and enrolment refusals they are those of a general limiter,
-    and left out.
+    and left out. `may_be_billed` says that X may have served the call all the same.
     """
+
+    may_be_billed = False
 
     def __init__(
         self,
@@ -169,7 +171,9 @@ class ServerFault(ApiError):
 
 
 class ConnectionFault(ApiError):
-    """No whole answer: time-out, reset, refused, cut."""
+    """No whole answer: time-out, reset, refused, cut. Only where no connection was made, X cannot have billed it."""
+
+    may_be_billed = True
 
 
 class StreamEnded(ConnectionFault):
@@ -180,6 +184,8 @@ class StreamEnded(ConnectionFault):
 
 class UnreadableAnswer(ApiError):
     """An answer with status 200 that is no JSON object, or nothing but problems that concern nothing asked for."""
+
+    may_be_billed = True
 
 
 class NoTokenAvailable(PipelineError):

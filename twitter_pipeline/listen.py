@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from twitter_pipeline.budgets import Cost
@@ -202,7 +202,8 @@ class Listener:
             answer = self._streams.connect(bearer_token=grant.token, fields=fields)
         except ApiError as error:
             line.pool.reject(grant.lease, error)
-            line.pool.settle(grant.lease, settlement_of(error))
+            # Connecting costs nothing.
+            line.pool.settle(grant.lease, replace(settlement_of(error), billed_posts=0, billed_users=0))
             if isinstance(error, BadRequest) and line.fields.refuse(Endpoint.STREAM, fields, error):
                 return self._connect(line)
             raise

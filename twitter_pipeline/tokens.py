@@ -48,6 +48,7 @@ from twitter_pipeline.store.windows import (
     Settlement,
     Short,
     WindowState,
+    count_no_more,
     lease_call,
     lease_call_within,
     load_windows,
@@ -216,6 +217,7 @@ class TokenPool:
                 share=self._share,
                 user_id=user_id,
                 fetch_run_id=fetch_run_id,
+                most=most,
             )
         return lease_call_within(
             self._database,
@@ -235,8 +237,7 @@ class TokenPool:
         if give_up:
             # Those calls will not be settled: their processes died.
             raise BudgetReached(
-                f"the budget of the {short.period} is held by calls that were never answered; they give it back when "
-                "their runs are closed"
+                f"the budget of the {short.period} is held by calls that were never answered; X may have billed them"
             )
         self._pause(min(_CONTENDED_PAUSE_S * tries, _LONGEST_CONTENDED_PAUSE_S))
 
@@ -253,6 +254,10 @@ class TokenPool:
         if settlement.refused and paused_until is not None:
             self._report_refusal(lease, paused_until)
         self._wake(2)
+
+    def count_no_more(self, lease: Lease) -> None:
+        """Let a call whose bill is unknown count nothing, as it has just been repeated on the same UTC day."""
+        count_no_more(self._database, lease)
 
     def _report_refusal(self, lease: Lease, paused_until: datetime) -> None:
         """Log one line for each pause, not one for each call under way that is refused too."""

@@ -27,6 +27,7 @@ class CallOutcome(StrEnum):
     SERVER_FAULT = "server_fault"
     CONNECTION_FAULT = "connection_fault"
     UNREADABLE_ANSWER = "unreadable_answer"
+    LOST = "lost"
 
 
 class FetchKind(StrEnum):

@@ -13,7 +13,7 @@ from twitter_pipeline.cli.tables import FittedTable
 from twitter_pipeline.cli.terminal import Terminal, cell, table
 from twitter_pipeline.cli.words import dollars, number
 from twitter_pipeline.prices import Prices
-from twitter_pipeline.store.costs import By, CostLine, load_costs
+from twitter_pipeline.store.costs import By, CostLine, load_costs, load_unknown
 from twitter_pipeline.store.spending import count_spending, load_spent
 from twitter_pipeline.texts import counted
 
@@ -49,6 +49,7 @@ def costs(terminal: Terminal, *, by: str, days: int, as_json: bool) -> None:
     since = today - timedelta(days=days - 1)
     with tables(settings, terminal) as opened:
         lines = load_costs(opened.database, By(by), since=since, prices=settings.prices)
+        unknown = load_unknown(opened.database, since=since)
         count_spending(opened.database, settings.budgets)
         spent = load_spent(opened.database, settings.budgets)
     total = sum((line.cost for line in lines), Cost())
@@ -58,6 +59,12 @@ def costs(terminal: Terminal, *, by: str, days: int, as_json: bool) -> None:
             "since": since,
             "lines": [{by: line.key, **_line_values(line, settings.prices)} for line in lines],
             "total": {"calls": sum(line.calls for line in lines), **_values(total, settings.prices)},
+            "unknown": {
+                "calls": unknown.calls,
+                "posts": unknown.most.posts,
+                "users": unknown.most.users,
+                "cost_usd": float(unknown.most.usd(settings.prices)),
+            },
             "budgets": [_budget_values(each, settings.budgets, settings.prices) for each in spent],
         }
         terminal.write_json(values)
@@ -70,6 +77,8 @@ def costs(terminal: Terminal, *, by: str, days: int, as_json: bool) -> None:
             terminal.write(f"... and {len(lines) - LINES_SHOWN:,} more lines; --json shows them.")
         posts, users = counted(total.posts, "post"), counted(total.users, "profile")
         terminal.write(f"{dollars(total.usd(settings.prices))} since {since:%Y-%m-%d}: {posts}, {users}")
+    if unknown.calls:
+        terminal.write(unknown.describe(settings.prices))
     for each in spent:
         terminal.write(_budget(each, settings.budgets, settings.prices))
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, time, timedelta
 
 import dagster as dg
 
-from twitter_pipeline.budgets import dollars
+from twitter_pipeline.budgets import Cost, dollars
 from twitter_pipeline.charts.costs import draw_costs_by_account, draw_costs_by_day, draw_costs_by_run
 from twitter_pipeline.orchestration.images import image_of
 from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.orchestration.tables import GROUP, api_calls
 from twitter_pipeline.store.charts import load_costs_by_account, load_costs_by_day, load_costs_by_run
-from twitter_pipeline.store.costs import By, CostLine, load_costs
+from twitter_pipeline.store.costs import By, CostLine, load_costs, load_unknown
 from twitter_pipeline.store.spending import count_spending, load_spent
 
 DAYS = 30
@@ -43,8 +43,9 @@ def observe_costs(opened: OpenDatabase, now: datetime) -> dg.AssetObservation | 
     database, prices = opened.database, opened.settings.prices
     since = datetime.combine(now.astimezone(UTC).date() - timedelta(days=DAYS - 1), time(), tzinfo=UTC)
     kinds = load_costs(database, By.KIND, since=since, prices=prices)
-    total = sum(each.cost.usd(prices) for each in kinds)
-    if not total:
+    total = sum((each.cost for each in kinds), Cost()).usd(prices)
+    unknown = load_unknown(database, since=since)
+    if not total and not unknown.calls:
         return None
     pictures = {
         "cost by day": draw_costs_by_day(load_costs_by_day(database, since=since, prices=prices)),
@@ -57,6 +58,7 @@ def observe_costs(opened: OpenDatabase, now: datetime) -> dg.AssetObservation | 
         metadata={
             **{name: image_of(png, name) for name, png in pictures.items() if png is not None},
             "cost by kind": dg.MetadataValue.table([_record(each, opened) for each in kinds], schema=_KINDS),
+            **({"unknown": dg.MetadataValue.text(unknown.describe(prices))} if unknown.calls else {}),
             **_budgets(opened),
             f"cost of {DAYS} days (USD)": dg.MetadataValue.float(float(total)),
         },

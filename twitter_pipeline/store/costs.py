@@ -5,9 +5,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, LiteralString
 
-from twitter_pipeline.budgets import Cost
+from twitter_pipeline.budgets import Cost, dollars
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.texts import counted
 
 
 class By(StrEnum):
@@ -42,6 +43,14 @@ GROUP BY 1
 ORDER BY {order}
 """
 
+# See sql/20_unknown_bills.sql. Where no budget is set, nothing marks calls outside of runs as lost.
+UNKNOWN: Final = """
+SELECT count(*), coalesce(sum(reserved_posts), 0)::bigint, coalesce(sum(reserved_users), 0)::bigint
+FROM api_calls
+WHERE called_at >= %s AND billed_posts IS NULL AND reserved_posts + reserved_users > 0
+  AND (outcome IS NOT NULL OR called_at < now() - interval '15 minutes')
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
@@ -50,6 +59,22 @@ class CostLine:
     key: str
     calls: int
     cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Calls without a whole response: X has billed them `most`, or less, or nothing."""
+
+    calls: int
+    most: Cost
+
+    def describe(self, prices: Prices) -> str:
+        """Return a sentence for a report."""
+        posts, users = counted(self.most.posts, "post"), counted(self.most.users, "profile")
+        return (
+            f"{counted(self.calls, 'call')} got no whole response, so X may have billed up to {posts} and {users} more "
+            f"({dollars(self.most.usd(prices))}); budgets count them as spent"
+        )
 
 
 def load_costs(database: Database, by: By, *, since: datetime, prices: Prices) -> list[CostLine]:
@@ -61,3 +86,9 @@ def load_costs(database: Database, by: By, *, since: datetime, prices: Prices) -
     statement = COSTS.replace("{key}", key).replace("{order}", order)
     rows = database.execute(statement, {"since": since, "post_usd": prices.post_usd, "user_usd": prices.user_usd})
     return [CostLine(key, calls, Cost(posts, users)) for key, calls, posts, users, _ in rows]
+
+
+def load_unknown(database: Database, *, since: datetime) -> Unknown:
+    """Return the calls since an instant of which it is unknown what X has billed."""
+    calls, posts, users = database.execute(UNKNOWN, (since,))[0]
+    return Unknown(calls, Cost(posts, users))

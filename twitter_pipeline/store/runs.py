@@ -57,7 +57,7 @@ WITH dead AS (
     SELECT w.token_id, w.endpoint
     FROM tokens_endpoint_rl w
     JOIN api_calls c ON c.called_at = w.leased_at AND c.token_id = w.token_id AND c.endpoint = w.endpoint
-    WHERE w.reset_at IS NULL AND w.in_flight > 0 AND c.outcome IS NULL
+    WHERE w.reset_at IS NULL AND w.in_flight > 0 AND (c.outcome IS NULL OR c.outcome = 'lost')
       AND pg_try_advisory_xact_lock(%(lock)s, c.fetch_run_id::int)
     ORDER BY w.token_id, w.endpoint
     FOR UPDATE OF w
@@ -117,7 +117,7 @@ WHERE a.fetch_run_id = %(run_id)s AND a.username = quiet.username
 """
 
 # What a run achieved is counted from what was written while it worked, so it is the same for a run that was killed.
-# What its calls had reserved of the budgets and nobody will settle is given back.
+# Its calls that will not be settled any more are lost.
 CLOSE = """
 WITH run AS (
     SELECT id, started_at FROM fetch_runs WHERE id = %(run_id)s AND status = 'running' FOR UPDATE
@@ -128,11 +128,11 @@ WITH run AS (
     WHERE fetch_run_id = (SELECT id FROM run) AND outcome = 'pending'
 ), released AS (
     DELETE FROM walks WHERE fetch_run_id = (SELECT id FROM run)
-), given_back AS (
-    UPDATE api_calls SET reserved_posts = 0, reserved_users = 0
+), lost AS (
+    UPDATE api_calls SET outcome = 'lost'
     WHERE (id, called_at) IN (
         SELECT c.id, c.called_at FROM api_calls c JOIN run ON run.id = c.fetch_run_id AND c.called_at >= run.started_at
-        WHERE c.outcome IS NULL AND c.reserved_posts + c.reserved_users > 0
+        WHERE c.outcome IS NULL
         ORDER BY c.called_at FOR UPDATE OF c SKIP LOCKED
     )
 ), calls AS (

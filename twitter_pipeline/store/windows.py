@@ -28,7 +28,7 @@ How a window is kept (see also `sql/02_tokens_endpoint_rl.sql`):
   that doubles with each refusal that no success has followed. Then one call at a time finds out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from twitter_pipeline.budgets import Budgets, Cost, Period
@@ -135,8 +135,9 @@ WITH clock AS (
       AND (chosen.status = 'active' OR EXISTS (SELECT FROM tested))
     RETURNING w.token_id
 ), logged AS (
-    INSERT INTO api_calls (called_at, endpoint, token_id, user_id, fetch_run_id)
-    SELECT chosen.now, %(endpoint)s, taken.token_id, %(user_id)s::bigint, %(fetch_run_id)s::bigint
+    INSERT INTO api_calls (called_at, endpoint, token_id, user_id, fetch_run_id, reserved_posts, reserved_users)
+    SELECT chosen.now, %(endpoint)s, taken.token_id, %(user_id)s::bigint, %(fetch_run_id)s::bigint,
+           %(reserved_posts)s::int, %(reserved_users)s::int
     FROM taken, chosen
     RETURNING id
 )
@@ -144,7 +145,7 @@ SELECT logged.id, chosen.token_id, chosen.env_key, chosen.status::text, chosen.u
 FROM logged, chosen
 """
 
-# With budgets the call is taken only if they allow what it may cost at most, which is reserved with its row.
+# With budgets the call is taken only if they allow what it may cost at most.
 LEASE_WITHIN = (
     LEASE.replace(
         "tested AS (",
@@ -163,11 +164,6 @@ LEASE_WITHIN = (
     .replace(
         "FROM chosen\n    WHERE w.token_id", "FROM allowed AS chosen\n    WHERE chosen.period IS NULL AND w.token_id"
     )
-    .replace("user_id, fetch_run_id)\n", "user_id, fetch_run_id, reserved_posts, reserved_users)\n")
-    .replace(
-        "%(fetch_run_id)s::bigint\n    FROM taken",
-        "%(fetch_run_id)s::bigint,\n           %(reserved_posts)s::int, %(reserved_users)s::int\n    FROM taken",
-    )
     .replace(
         "chosen.now\nFROM logged, chosen",
         "chosen.now, chosen.period, chosen.is_used_up\nFROM allowed AS chosen LEFT JOIN logged ON true",
@@ -176,11 +172,12 @@ LEASE_WITHIN = (
 _LEASE_WITHIN_IN_ONE_LINE = " ".join(LEASE_WITHIN.split())
 """As SETTLE below."""
 
-# Settling twice changes nothing: the second time the call has an outcome. The row of the call is inserted where a crash
-# of the server lost it; if another call has its number by then, the time tells them apart. reset_at is X's reset less
-# X's clock, from now on: at most a second late (X's clock comes in whole seconds) and never early. A response that
-# describes no window, as a time-out or a 5xx, may have been counted all the same. A refused call that was sent during
-# the pause of another belongs to the same refusal. A success ends the pause only where it describes a window.
+# Settling twice changes nothing: the second time the call has an outcome, unless it was only taken for lost. The row of
+# the call is inserted where a crash of the server lost it; if another call has its number by then, the time tells them
+# apart. reset_at is X's reset less X's clock, from now on: at most a second late (X's clock comes in whole seconds) and
+# never early. A response that describes no window, as a time-out or a 5xx, may have been counted all the same. A
+# refused call that was sent during the pause of another belongs to the same refusal. A success ends the pause only
+# where it describes a window.
 SETTLE = """
 WITH clock AS (
     SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now, set_config('synchronous_commit', 'off', true)
@@ -201,7 +198,7 @@ WITH clock AS (
         result_count = excluded.result_count, billed_posts = excluded.billed_posts,
         billed_users = excluded.billed_users, duration_ms = excluded.duration_ms,
         transaction_id = excluded.transaction_id, error = excluded.error
-    WHERE c.outcome IS NULL
+    WHERE c.outcome IS NULL OR c.outcome = 'lost'
     RETURNING c.called_at
 )
 SELECT settled.* FROM logged, clock, settle_window(
@@ -214,6 +211,13 @@ SELECT settled.* FROM logged, clock, settle_window(
 
 # psycopg remembers how it has read a statement of up to 4,096 characters, which SETTLE has without its indentation.
 _SETTLE_IN_ONE_LINE = " ".join(SETTLE.split())
+
+# X bills a post and a profile once a UTC day, however often a call is sent on it.
+COUNT_NO_MORE = """
+UPDATE api_calls SET reserved_posts = 0, reserved_users = 0
+WHERE id = %(call_id)s AND called_at = %(called_at)s
+  AND called_at >= date_trunc('day', coalesce(%(now)s::timestamptz, clock_timestamp()), 'UTC')
+"""
 
 BUDGET = """
 SELECT t.env_key, t.status::text, t.status_until,
@@ -233,7 +237,7 @@ class Lease:
 
     Where it `is_test`, its response decides whether a token that is out of use works again. `undescribed` counts the
     calls that were settled before without a description of the window: its response counts them all. `reserved` is what
-    it may cost at most, None where no budget is set.
+    it may cost at most.
     """
 
     call_id: int
@@ -245,7 +249,7 @@ class Lease:
     fetch_run_id: int | None
     is_test: bool
     undescribed: int = 0
-    reserved: Cost | None = None
+    reserved: Cost = field(default_factory=Cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +271,7 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a leased call."""
+    """What became of a leased call; without `billed_posts` and `billed_users` it is unknown what X has billed."""
 
     outcome: CallOutcome
     status: int | None = None
@@ -383,22 +387,24 @@ def lease_call(
     share: float = 1.0,
     user_id: int | None = None,
     fetch_run_id: int | None = None,
+    most: Cost | None = None,
     now: datetime | None = None,
 ) -> Lease | None:
     """Take the right to one call from the token whose window resets soonest; None when no token has budget.
 
     One atomic statement: any number of threads, processes and machines may ask at once. `lease_s` is the longest a
     call can last; a first call on an unknown window that has not been settled by then is given up. With a
-    `share` below 1 a token has budget only beyond the reserve that is left to others. `now` is the server's time unless
-    a test says otherwise.
+    `share` below 1 a token has budget only beyond the reserve that is left to others. `most` is what the call may cost,
+    nothing by default. `now` is the server's time unless a test says otherwise.
     """
-    params = _lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, now)
+    most = most or Cost()
+    params = _lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, most, now)
     rows = database.execute(LEASE, params)
     if not rows:
         return None
     call_id, token_id, env_key, status, undescribed, called_at = rows[0]
     is_test = status != TokenStatus.ACTIVE
-    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test, undescribed)
+    return Lease(call_id, token_id, env_key, endpoint, called_at, user_id, fetch_run_id, is_test, undescribed, most)
 
 
 def lease_call_within(
@@ -413,7 +419,7 @@ def lease_call_within(
     fetch_run_id: int | None = None,
     now: datetime | None = None,
 ) -> Lease | Short | None:
-    """Take the right to one call as `lease_call` does, and reserve what it may cost; Short when a budget forbids it.
+    """Take the right to one call as `lease_call` does; Short when a budget forbids what it may cost.
 
     Any number of processes may ask at once: what is billed and reserved together never passes a budget. Settling gives
     back what the call did not cost. The run must have its row.
@@ -422,9 +428,7 @@ def lease_call_within(
     rows = database.execute(
         _LEASE_WITHIN_IN_ONE_LINE,
         {
-            **_lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, now),
-            "reserved_posts": purse.most.posts,
-            "reserved_users": purse.most.users,
+            **_lease_params(endpoint, env_keys, lease_s, share, user_id, fetch_run_id, purse.most, now),
             "post_usd": purse.prices.post_usd,
             "user_usd": purse.prices.user_usd,
             "billing_day": budgets.billing_day,
@@ -455,6 +459,7 @@ def _lease_params(
     share: float,
     user_id: int | None,
     fetch_run_id: int | None,
+    most: Cost,
     now: datetime | None,
 ) -> dict[str, object]:
     return {
@@ -463,6 +468,8 @@ def _lease_params(
         "env_keys": env_keys,
         "user_id": user_id,
         "fetch_run_id": fetch_run_id,
+        "reserved_posts": most.posts,
+        "reserved_users": most.users,
         "lease_s": lease_s,
         "spacing_s": endpoint.spacing_s,
         "straddle_s": STRADDLE_S,
@@ -499,8 +506,8 @@ def settle_call(
             "duration_ms": settlement.duration_ms,
             "transaction_id": settlement.transaction_id,
             "error": settlement.error,
-            "reserved_posts": lease.reserved.posts if lease.reserved else None,
-            "reserved_users": lease.reserved.users if lease.reserved else None,
+            "reserved_posts": lease.reserved.posts,
+            "reserved_users": lease.reserved.users,
             "limit": window.limit if window else None,
             "remaining": window.remaining if window else None,
             "epoch": window.reset_epoch if window else None,
@@ -520,6 +527,11 @@ def settle_call(
         },
     )
     return rows[0][0] if rows else None
+
+
+def count_no_more(database: Database, lease: Lease, *, now: datetime | None = None) -> None:
+    """Let a call whose bill is unknown count nothing, as it has just been repeated; not if it is of another UTC day."""
+    database.execute(COUNT_NO_MORE, {"call_id": lease.call_id, "called_at": lease.called_at, "now": now})
 
 
 def load_windows(

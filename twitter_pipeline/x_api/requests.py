@@ -14,6 +14,8 @@ from twitter_pipeline.hosts import is_loopback
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.x_api.problems import one_line
 
+_NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
 _SENDABLE = re.compile(r"[!-~]+")
 _LONGEST_HEADER = 200
 
@@ -58,9 +60,9 @@ def send(request: httpx.Request, by: Callable[[httpx.Request], T], *, attempted:
     try:
         return by(request)
     except httpx.HTTPError as error:
-        raise ConnectionFault(
-            f"{attempted} got no answer: {describe(error)}", duration_ms=ms_since(started_at)
-        ) from without_frames(error)
+        fault = ConnectionFault(f"{attempted} got no answer: {describe(error)}", duration_ms=ms_since(started_at))
+        fault.may_be_billed = not isinstance(error, _NOT_CONNECTED)
+        raise fault from without_frames(error)
     except BaseException as error:
         # Ctrl-C while an answer is waited for, or a fault of the library.
         without_frames(error)

@@ -190,11 +190,11 @@ class _Deadline:
     def __init__(self) -> None:
         self.at = math.inf
 
-    def cut(self, timeout: float | None) -> float:
-        """Return the time-out of one network operation, or raise when the call has no time left."""
+    def cut(self, timeout: float | None, over: type[Exception] = httpcore.ReadTimeout) -> float:
+        """Return the time-out of one network operation, or raise `over` when the call has no time left."""
         left = self.at - time.monotonic()
         if left <= 0:
-            raise httpcore.ReadTimeout("the time for the whole call is over")
+            raise over("the time for the whole call is over")
         return left if timeout is None else min(timeout, left)
 
 
@@ -211,7 +211,8 @@ class _BoundedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        stream = self._backend.connect_tcp(host, port, self._deadline.cut(timeout), local_address, socket_options)
+        left = self._deadline.cut(timeout, httpcore.ConnectTimeout)
+        stream = self._backend.connect_tcp(host, port, left, local_address, socket_options)
         return _BoundedStream(stream, self._deadline)
 
 
@@ -232,7 +233,8 @@ class _BoundedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._deadline.cut(timeout))
+        left = self._deadline.cut(timeout, httpcore.ConnectTimeout)
+        stream = self._stream.start_tls(ssl_context, server_hostname, left)
         return _BoundedStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:

@@ -31,6 +31,11 @@ from twitter_pipeline_tests.e2e.test_cli import PROGRAM
 from twitter_pipeline_tests.e2e.test_watch import due_now, poll, reason, requested, tick, watch_from_now
 from twitter_pipeline_tests.integration.test_budgets import assert_counted_as_billed
 
+UNKNOWN_BILLS = """
+INSERT INTO api_calls (endpoint, token_id, outcome, reserved_posts, reserved_users)
+VALUES ('x', 1, 'lost', 50, 1), ('x', 1, 'unreadable_answer', 50, 1)
+"""
+
 PROFILE = Decimal("0.010")
 POST = Decimal("0.005")
 
@@ -160,22 +165,28 @@ def test_names_are_not_looked_up_when_the_budget_has_no_room_for_their_profiles(
     assert len(workshop.sandbox.api.calls) == 0
 
 
-def test_a_killed_run_gives_back_what_its_calls_had_reserved(
+def test_what_the_calls_of_a_killed_run_may_have_cost_is_spent(
     make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workshop = make_workshop([silent("alpha", 400)])
-    settings(monkeypatch, BUDGET_DAY_POSTS=400)
+    settings(monkeypatch, BUDGET_DAY_POSTS=449)
     workshop.kill("alpha", at="before-a-call:4")
-    reserved = "SELECT reserved_posts FROM spending WHERE day IS NOT NULL ORDER BY day DESC LIMIT 1"
-    assert workshop.database.execute(reserved) == [(50,)]
+    counted = "SELECT posts, reserved_posts FROM spending WHERE day IS NOT NULL ORDER BY day DESC LIMIT 1"
+    assert workshop.database.execute(counted) == [(150, 50)]
 
     workshop.time_passes(seconds=60)
     close_vanished_runs(workshop.database, prices=workshop.opened.settings.prices)
 
-    assert workshop.database.execute(reserved) == [(0,)]
+    assert workshop.database.execute(counted) == [(200, 0)]
     assert_counted_as_billed(workshop.database)
-    report = report_of(workshop.fetch("alpha"))
-    assert (report.status.value, workshop.stored("alpha")) == ("done", workshop.truth("alpha"))
+    short = report_of(workshop.fetch("alpha"))
+    settings(monkeypatch, BUDGET_DAY_POSTS=450)
+    rest = report_of(workshop.fetch("alpha"))
+    assert [(short.status.value, short.billed_posts), (rest.status.value, rest.billed_posts)] == [
+        ("partial", 200),
+        ("done", 50),
+    ]
+    assert workshop.stored("alpha") == workshop.truth("alpha")
     assert workshop.bought_twice() == 0
 
 
@@ -310,7 +321,10 @@ def at_a_terminal(variables: dict[str, str], answer: str, *words: str) -> tuple[
 
 
 def test_a_dear_request_is_refused_where_nobody_can_be_asked_and_else_a_person_has_it_their_way_and_sees_what_it_cost(
-    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    variables: dict[str, str],
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, err = command(variables, "fetch", "@alpha", "--json")
     assert code == 2
@@ -336,11 +350,20 @@ def test_a_dear_request_is_refused_where_nobody_can_be_asked_and_else_a_person_h
         "kind": [("history", 1.51)],
     }
 
-    settings(monkeypatch, BUDGET_DAY_USD="2", BUDGET_MONTH_POSTS="1000")
+    assert told["day"]["unknown"] == {"calls": 0, "posts": 0, "users": 0, "cost_usd": 0}
+    assert "no whole response" not in costs()
+
+    database.execute(UNKNOWN_BILLS)
+    settings(monkeypatch, BUDGET_DAY_USD="3", BUDGET_MONTH_POSTS="1000")
     shown = costs()
-    assert "Budget of the day: $1.51 of $2.00 until 00:00 UTC" in shown
-    assert "Budget of the month: 300 of 1,000 posts until " in shown
+    assert "Budget of the day: $2.03 of $3.00 until 00:00 UTC" in shown
+    assert "Budget of the month: 400 of 1,000 posts until " in shown
     assert f"$1.51 since {datetime.now(UTC) - timedelta(days=29):%Y-%m-%d}: 300 posts, 1 profile" in shown
+    assert (
+        "2 calls got no whole response, so X may have billed up to 100 posts and 2 profiles more ($0.52); budgets count"
+        " them as spent" in " ".join(shown.split())
+    )
+    assert json.loads(costs("--json"))["unknown"] == {"calls": 2, "posts": 100, "users": 2, "cost_usd": 0.52}
 
 
 @pytest.mark.parametrize("words", [("track",), ("fetch",), ("fetch", "--dry-run")], ids=" ".join)

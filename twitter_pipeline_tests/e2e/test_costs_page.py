@@ -13,6 +13,7 @@ from twitter_pipeline.orchestration.resources import OpenDatabase
 from twitter_pipeline.orchestration.token_page import tokens_sensor
 from twitter_pipeline.settings import load_settings
 from twitter_pipeline_tests.e2e.conftest import MakeWorkshop, Workshop, silent
+from twitter_pipeline_tests.e2e.test_budgets import UNKNOWN_BILLS
 
 CHARTS = ["cost by day", "cost by account", "cost by run"]
 
@@ -51,7 +52,7 @@ def test_the_job_shows_what_was_paid_by_day_account_run_and_kind(
     make_workshop: MakeWorkshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TWITTER_BUDGET_DAY_USD", "5")
-    paid(make_workshop)
+    paid(make_workshop).database.execute(UNKNOWN_BILLS)
     with dg.DagsterInstance.get() as instance:
         assert defs.resolve_job_def("show_costs").execute_in_process(instance=instance).success
     observation = shown_on_the_page()
@@ -62,9 +63,11 @@ def test_the_job_shows_what_was_paid_by_day_account_run_and_kind(
     assert list(shown)[:3] == CHARTS
     assert all("data:image/" in str(shown[name].value) for name in CHARTS)
     assert [dict(row.data) for row in table.records] == [
-        {"kind": "history", "calls": 4, "posts": 150, "profiles": 2, "cost (USD)": 0.77}
+        {"kind": "history", "calls": 4, "posts": 150, "profiles": 2, "cost (USD)": 0.77},
+        {"kind": "without a run", "calls": 2, "posts": 0, "profiles": 0, "cost (USD)": 0.0},
     ]
-    assert (shown["cost of 30 days (USD)"].value, shown["budget of the day"].value) == (0.77, "$0.77 of $5.00")
+    assert (shown["cost of 30 days (USD)"].value, shown["budget of the day"].value) == (0.77, "$1.29 of $5.00")
+    assert str(shown["unknown"].value).startswith("2 calls got no whole response, so X may have billed up to 100 posts")
     assert str(observation.description).startswith("$0.77 since ")
     assert len(serialize_value(observation)) < MOST_BYTES
 

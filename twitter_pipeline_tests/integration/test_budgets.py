@@ -5,24 +5,40 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+import httpx
 import pytest
 
+from twitter_pipeline import calls
 from twitter_pipeline.budgets import Budgets, Cost, Limit, Period, begin_of_month
-from twitter_pipeline.errors import BudgetReached
+from twitter_pipeline.calls import XApi
+from twitter_pipeline.errors import BudgetReached, ConnectionFault, UnreadableAnswer
+from twitter_pipeline.planning import TimelineRequest
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.settings import PROJECT_DIR
+from twitter_pipeline.store.costs import Unknown, load_unknown
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.runs import close_run, close_vanished_runs, load_run
 from twitter_pipeline.store.spending import count_spending, find_used_up, load_spent
 from twitter_pipeline.store.tokens import register_tokens
-from twitter_pipeline.store.windows import Lease, Purse, Settlement, Short, lease_call, lease_call_within, settle_call
+from twitter_pipeline.store.windows import (
+    Lease,
+    Purse,
+    Settlement,
+    Short,
+    count_no_more,
+    lease_call,
+    lease_call_within,
+    settle_call,
+)
 from twitter_pipeline.tokens import TokenPool
 from twitter_pipeline.words import CallOutcome
+from twitter_pipeline.x_api.client import XApiClient
 from twitter_pipeline.x_api.endpoints import Endpoint
 from twitter_pipeline.x_api.rate_limit import RateLimits, RateLimitWindow
 from twitter_pipeline_tests.integration import spender
@@ -34,7 +50,8 @@ TOKEN = "TWITTER_BEARER_1"  # noqa: S105 a name, not a secret
 # What is counted beside what the calls say, of each day and run that is counted.
 BOTH = """
 SELECT coalesce(s.day::text, 'run ' || s.fetch_run_id), s.posts, s.users, s.reserved_posts, s.reserved_users,
-       coalesce(sum(c.billed_posts), 0)::bigint, coalesce(sum(c.billed_users), 0)::bigint,
+       coalesce(sum(CASE WHEN c.outcome IS NOT NULL THEN coalesce(c.billed_posts, c.reserved_posts) END), 0)::bigint,
+       coalesce(sum(CASE WHEN c.outcome IS NOT NULL THEN coalesce(c.billed_users, c.reserved_users) END), 0)::bigint,
        coalesce(sum(c.reserved_posts) FILTER (WHERE c.outcome IS NULL), 0)::bigint,
        coalesce(sum(c.reserved_users) FILTER (WHERE c.outcome IS NULL), 0)::bigint
 FROM spending s
@@ -44,7 +61,7 @@ GROUP BY s.id ORDER BY s.id
 
 
 def assert_counted_as_billed(database: Database) -> None:
-    """What is counted is the sum of the bills, and of the reservations of calls under way."""
+    """What is counted is the sum of the bills, the most of those that are unknown, and what calls under way reserve."""
     rows = [(name, numbers[:4], numbers[4:]) for name, *numbers in database.execute(BOTH)]
     assert rows
     assert [(name, counted) for name, counted, _ in rows] == [(name, summed) for name, _, summed in rows]
@@ -101,6 +118,10 @@ class Till:
             Settlement(CallOutcome.OK, status=200, billed_posts=posts, billed_users=users),
             now=self.now,
         )
+
+    def break_off(self, lease: Lease) -> None:
+        """Settle a call whose bill is unknown."""
+        settle_call(self.database, lease, Settlement(CallOutcome.CONNECTION_FAULT), now=self.now)
 
     def pay(self, posts: int, *, run: int | None = None) -> None:
         """Send a call that costs what it may cost at most."""
@@ -216,7 +237,7 @@ def test_the_database_and_the_code_agree_when_a_billing_month_begins(database: D
 
 
 def test_whatever_happens_to_calls_what_is_counted_is_the_sum_of_their_bills(database: Database) -> None:
-    dice, open_calls = random.Random(7), list[Lease]()
+    dice, open_calls, unknown = random.Random(7), list[Lease](), list[Lease]()
     desk = Till(
         database, Budgets(run=Limit(posts=400), day=Limit(posts=700), month=Limit(usd=Decimal(9)), billing_day=9)
     )
@@ -224,8 +245,11 @@ def test_whatever_happens_to_calls_what_is_counted_is_the_sum_of_their_bills(dat
 
     def settle_one() -> None:
         lease = open_calls.pop(dice.randrange(len(open_calls)))
-        reserved = lease.reserved or Cost()
-        desk.settle(lease, dice.randint(0, reserved.posts), dice.randint(0, reserved.users))
+        if dice.random() < 0.3:
+            desk.break_off(lease)
+            unknown.append(lease)
+        else:
+            desk.settle(lease, dice.randint(0, lease.reserved.posts), dice.randint(0, lease.reserved.users))
 
     def reread_one() -> None:
         # As the page's transaction does with posts that were read before on the same day.
@@ -235,9 +259,8 @@ def test_whatever_happens_to_calls_what_is_counted_is_the_sum_of_their_bills(dat
         )
 
     def close_one() -> None:
-        run = dice.choice(desk.runs)
-        close_run(database, run, prices=Prices())
-        open_calls[:] = [each for each in open_calls if each.fetch_run_id != run]
+        # Some of its calls are answered all the same.
+        close_run(database, dice.choice(desk.runs), prices=Prices())
         desk.open_run()
 
     for _ in range(300):
@@ -249,8 +272,12 @@ def test_whatever_happens_to_calls_what_is_counted_is_the_sum_of_their_bills(dat
             settle_one()
         elif what < 0.9:
             reread_one()
-        elif what < 0.95:
+        elif what < 0.93:
             close_one()
+        elif what < 0.95 and unknown:
+            count_no_more(database, unknown.pop(), now=desk.now)
+        elif what < 0.97:
+            count_spending(database, desk.budgets, now=desk.now)
         else:
             desk.now += timedelta(hours=dice.choice([1, 5]))
         assert_counted_as_billed(database)
@@ -312,10 +339,10 @@ def test_what_was_spent_stays_counted_when_the_rows_of_old_calls_are_deleted(dat
     desk.pay(40)
 
 
-def test_without_a_budget_nothing_is_reserved_or_counted(database: Database) -> None:
+def test_without_a_budget_nothing_is_counted(database: Database) -> None:
     desk = Till(database, Budgets())
     count_spending(database, desk.budgets)
-    lease = lease_call(database, Endpoint.USER_TWEETS, [TOKEN], lease_s=60)
+    lease = lease_call(database, Endpoint.USER_TWEETS, [TOKEN], lease_s=60, most=Cost(posts=50))
     assert lease is not None
     desk.settle(lease, 50)
 
@@ -323,10 +350,119 @@ def test_without_a_budget_nothing_is_reserved_or_counted(database: Database) -> 
     assert find_used_up(database, desk.budgets, Prices(), wanted=Cost(posts=1)) is None
 
 
+def test_beside_a_process_with_a_budget_the_calls_of_one_without_count_as_they_are_sent(database: Database) -> None:
+    desk = Till(database, Budgets(day=Limit(posts=100)))
+    desk.pay(10)
+    lease = lease_call(database, Endpoint.USER_TWEETS, [TOKEN], lease_s=60, most=Cost(posts=50), now=desk.now)
+    assert lease is not None
+    assert desk.ask(50) == Short(Period.DAY, is_used_up=False)
+
+    desk.settle(lease, 20)
+
+    assert desk.ask(71) == Short(Period.DAY, is_used_up=True)
+    assert_counted_as_billed(database)
+
+
+# Unknown bills
+
+
+def test_a_call_whose_bill_is_unknown_counts_as_spent_at_the_most_that_it_can_cost(database: Database) -> None:
+    desk = Till(database, Budgets(run=Limit(posts=60), day=Limit(posts=100), month=Limit(usd=Decimal("0.50"))))
+    run = desk.open_run()
+    desk.break_off(desk.lease(50, run=run))
+
+    assert desk.ask(11, run=run) == Short(Period.RUN, is_used_up=True)
+    assert desk.ask(51) == Short(Period.MONTH, is_used_up=True)
+    counted = [each.billed for each in load_spent(database, desk.budgets, fetch_run_id=run)]
+    count_spending(database, desk.budgets, now=desk.now)
+    assert_counted_as_billed(database)
+    # The budget of a run may begin in the middle of it.
+    database.execute("DELETE FROM spending WHERE fetch_run_id = %s", (run,))
+    assert desk.ask(11, run=run) == Short(Period.RUN, is_used_up=True)
+    assert counted == [each.billed for each in load_spent(database, desk.budgets, fetch_run_id=run)]
+    close_run(database, run, prices=Prices())
+    report = load_run(database, run_id=run)
+    assert (report and report.billed_posts, report and report.cost_usd) == (0, 0)
+    assert load_unknown(database, since=NOON) == Unknown(1, Cost(posts=50))
+
+
+def test_a_call_that_is_repeated_on_the_same_utc_day_counts_no_more(database: Database) -> None:
+    desk = Till(database, Budgets(month=Limit(posts=200)), now=datetime(2026, 11, 10, 23, 59, 50, tzinfo=UTC))
+    late = desk.lease(50)
+    desk.break_off(late)
+    desk.now += timedelta(seconds=20)
+    early = desk.lease(50)
+    desk.break_off(early)
+
+    for lease in (late, early):
+        count_no_more(database, lease, now=desk.now)
+
+    assert dict(database.execute("SELECT day, posts FROM spending WHERE posts > 0")) == {date(2026, 11, 10): 50}
+    assert load_unknown(database, since=NOON) == Unknown(1, Cost(posts=50))
+    assert_counted_as_billed(database)
+
+
+@pytest.mark.parametrize(
+    ("error", "posts"),
+    [
+        (httpx.ReadTimeout("slow"), 50),
+        (httpx.RemoteProtocolError("closed"), 50),
+        (httpx.ConnectError("refused"), 0),
+        (httpx.ConnectTimeout("slow"), 0),
+    ],
+)
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_the_tries_of_a_call_count_once_however_many_there_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch, error: Exception, posts: int, *, succeeds: bool
+) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.0)
+    tries = 0
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        nonlocal tries
+        tries += 1
+        if tries == 5:
+            return httpx.Response(503)
+        if tries < 10 or not succeeds:
+            raise error
+        tweet = {"id": "1", "author_id": "7", "text": "hello"}
+        return httpx.Response(200, json={"data": [tweet], "meta": {"result_count": 1}})
+
+    stop = threading.Event()
+    budgets = Budgets(day=Limit(posts=200))
+    pool = TokenPool(database, {TOKEN: BearerToken("secret")}, lease_s=60, stop=stop, budgets=budgets)
+    open_window(database)
+    with XApiClient("https://api.example", transport=httpx.MockTransport(answer)) as client:
+        api = XApi(client, pool, database, stop=stop)
+        with nullcontext() if succeeds else pytest.raises(ConnectionFault):
+            api.fetch_user_tweets(7, TimelineRequest(max_results=50), fetch_run_id=None)
+
+    (spent,) = load_spent(database, budgets)
+    assert spent.billed.posts == (1 if succeeds else posts)
+    unknown = load_unknown(database, since=datetime.now(UTC) - DAY)
+    assert (unknown.calls, unknown.most.posts) == ((1, posts) if posts and not succeeds else (0, 0))
+    assert_counted_as_billed(database)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"data": [{"id'], ids=["html", "cut"])
+def test_a_response_that_cannot_be_read_may_be_billed(
+    database: Database, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.0)
+    stop = threading.Event()
+    pool = TokenPool(database, {TOKEN: BearerToken("secret")}, lease_s=60, stop=stop)
+    open_window(database)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    with XApiClient("https://api.example", transport=transport) as client, pytest.raises(UnreadableAnswer):
+        XApi(client, pool, database, stop=stop).fetch_users([7, 8], fetch_run_id=None)
+
+    assert load_unknown(database, since=datetime.now(UTC) - DAY) == Unknown(1, Cost(users=2))
+
+
 # Deaths
 
 
-def test_what_a_dead_run_had_reserved_is_given_back_when_it_is_closed(database: Database) -> None:
+def test_what_the_calls_of_a_dead_run_may_have_cost_is_spent_when_it_is_closed(database: Database) -> None:
     desk = Till(database, Budgets(run=Limit(posts=100), day=Limit(posts=100)))
     run = desk.open_run()
     desk.pay(30, run=run)
@@ -335,31 +471,53 @@ def test_what_a_dead_run_had_reserved_is_given_back_when_it_is_closed(database: 
 
     close_vanished_runs(database, prices=Prices())
 
-    desk.lease(70)
+    assert desk.ask(50) == Short(Period.DAY, is_used_up=True)
+    desk.pay(20)
     assert_counted_as_billed(database)
 
 
-def test_what_died_outside_of_a_run_gives_back_after_a_while(database: Database) -> None:
+def test_what_died_outside_of_a_run_is_spent_after_a_while(database: Database) -> None:
     desk = Till(database, Budgets(day=Limit(posts=100)))
-    desk.lease(100)
+    desk.lease(60)
     count_spending(database, desk.budgets, now=NOON + timedelta(minutes=14))
-    assert desk.ask(100) == Short(Period.DAY, is_used_up=False)
+    assert desk.ask(60) == Short(Period.DAY, is_used_up=False)
 
     count_spending(database, desk.budgets, now=NOON + timedelta(minutes=16))
 
-    desk.pay(100)
+    assert desk.ask(60) == Short(Period.DAY, is_used_up=True)
+    assert database.execute("SELECT outcome::text FROM api_calls") == [("lost",)]
     assert_counted_as_billed(database)
 
 
-def test_a_call_that_was_given_back_and_is_answered_after_all_counts(database: Database) -> None:
+def test_without_a_budget_too_it_is_known_what_may_have_been_billed_to_calls_that_died(database: Database) -> None:
+    desk = Till(database, Budgets())
+    run = desk.open_run()
+    for run_id, age in ((run, 0), (None, 14), (None, 16)):
+        lease_call(
+            database,
+            Endpoint.USERS,
+            [TOKEN],
+            lease_s=60,
+            fetch_run_id=run_id,
+            most=Cost(users=age + 1),
+            now=datetime.now(UTC) - timedelta(minutes=age),
+        )
+    close_vanished_runs(database, prices=Prices())
+
+    assert load_unknown(database, since=NOON) == Unknown(2, Cost(users=1 + 17))
+
+
+def test_a_call_that_was_taken_for_lost_and_is_answered_after_all_counts_what_it_cost(database: Database) -> None:
     desk = Till(database, Budgets(day=Limit(posts=100)))
     run = desk.open_run()
     under_way = desk.lease(50, run=run)
     close_vanished_runs(database, prices=Prices())
+    assert desk.ask(51) == Short(Period.DAY, is_used_up=True)
 
     desk.settle(under_way, 40)
 
     assert desk.ask(61) == Short(Period.DAY, is_used_up=True)
+    desk.pay(60)
     assert_counted_as_billed(database)
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from twitter_pipeline import calls
+from twitter_pipeline.budgets import Cost
 from twitter_pipeline.coverage import IdRange
 from twitter_pipeline.errors import Availability, Interrupted, NoTokenAvailable
 from twitter_pipeline.request import FULL, FetchMode
@@ -15,6 +16,7 @@ from twitter_pipeline.sandbox.accounts import AccountSpec
 from twitter_pipeline.sandbox.faults import FaultKind, Faults, RawAnswer
 from twitter_pipeline.sandbox.windows import USER_TWEETS, TokenSpec, TokenState
 from twitter_pipeline.store import tokens as store_tokens
+from twitter_pipeline.store.costs import Unknown, load_unknown
 from twitter_pipeline.store.tokens import load_tokens
 from twitter_pipeline.words import AccountOutcome, RunStatus, TokenStatus
 from twitter_pipeline_tests.integration.conftest import MakePipeline, Pipeline, account, outcomes, quiet
@@ -305,6 +307,7 @@ def test_every_call_has_one_row_with_its_outcome(make_pipeline: MakePipeline) ->
     }
     assert report.calls == len(pipeline.sandbox.api.calls) == 10
     assert account(report).calls == 9
+    assert load_unknown(pipeline.database, since=report.started_at) == Unknown(0, Cost())
 
 
 REFUSED_TOKEN = RawAnswer(

@@ -333,8 +333,11 @@ def test_refusals_are_backed_off_from(make_station: MakeStation, monkeypatch: py
         ear.wait_for("connected with TWITTER_BEARER_1")
 
     assert pauses == [5.0, 10.0, 20.0, 1.0]
-    outcomes = station.database.execute("SELECT outcome::text FROM api_calls WHERE endpoint = %s ORDER BY id", [STREAM])
-    assert outcomes == [("server_fault",), ("server_fault",), ("server_fault",), ("connection_fault",), ("ok",)]
+    rows = station.database.execute(
+        "SELECT outcome::text, billed_posts FROM api_calls WHERE endpoint = %s ORDER BY id", [STREAM]
+    )
+    outcomes = ["server_fault", "server_fault", "server_fault", "connection_fault", "ok"]
+    assert rows == [(outcome, 0) for outcome in outcomes]
 
 
 def test_rules_that_cannot_be_fetched_are_asked_for_again(

@@ -325,10 +325,15 @@ def test_the_first_call_of_a_token_keeps_others_waiting_only_while_its_run_is_al
     eventually(lambda: locks(database) == [])
     with opened(database, "dagster-3") as next_run:
         second = lease(next_run)
+    eventually(lambda: locks(database) == [])
+    assert len(close_vanished_runs(database, prices=PRICES, grace_s=0)) == 3
+    with opened(database, "dagster-4") as last_run:
+        third = lease(last_run)
 
     assert first is not None
     assert refused is None
     assert second is not None
+    assert third is not None
 
 
 def test_what_one_of_several_processes_waits_for_stays_until_it_is_over(database: Database) -> None:

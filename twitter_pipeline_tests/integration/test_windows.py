@@ -324,8 +324,12 @@ def test_a_window_that_resets_later_than_thought_is_still_the_old_one(open_desk:
     assert (open_desk.row(), open_desk.lease(901.5)) == (Row(0, 0, pytest.approx(902.2)), None)
 
 
-def test_a_call_sent_just_before_the_reset_counts_in_the_new_window_too(open_desk: Desk) -> None:
-    open_desk.must_lease(900 - STRADDLE_S + 2)
+@pytest.mark.parametrize("outcome", [None, CallOutcome.LOST])
+def test_a_call_sent_just_before_the_reset_counts_in_the_new_window_too(
+    open_desk: Desk, outcome: CallOutcome | None
+) -> None:
+    late = open_desk.must_lease(900 - STRADDLE_S + 2)
+    open_desk.database.execute("UPDATE api_calls SET outcome = %s WHERE id = %s", (outcome, late.call_id))
     open_desk.settle(open_desk.must_lease(901), 902, window(5, 1800))
 
     assert (open_desk.row(), open_desk.budget(903)) == (Row(5, 1, 1800), 4)

@@ -36,7 +36,7 @@ WITHOUT_END = {errors.TooManyRequests, errors.TokenRejected, errors.TokenForbidd
 
 def test_every_error_has_its_outcome_and_every_outcome_its_error() -> None:
     assert set(OUTCOMES) == set(ALL)
-    assert sorted(OUTCOMES.values()) == sorted(set(CallOutcome) - {CallOutcome.OK})
+    assert sorted(OUTCOMES.values()) == sorted(set(CallOutcome) - {CallOutcome.OK, CallOutcome.LOST})
 
 
 @pytest.mark.parametrize("error_class", ALL)
@@ -64,14 +64,15 @@ def test_pauses_double_up_to_the_longest() -> None:
 
 
 @pytest.mark.parametrize("error_class", ALL)
-def test_the_row_of_a_failed_call_says_what_happened_and_bills_nothing(error_class: type[ApiError]) -> None:
+def test_the_row_of_a_failed_call_says_what_happened_and_what_is_known_of_its_bill(error_class: type[ApiError]) -> None:
     limits = RateLimits(RateLimitWindow(50, 0, 1_793_534_400), None, NOW)
     error = error_class("GET /x failed", status=418, rate_limits=limits, duration_ms=7, transaction_id="abc")
     settled = settlement_of(error)
 
     assert (settled.outcome, settled.status, settled.rate_limits) == (OUTCOMES[error_class], 418, limits)
     assert (settled.duration_ms, settled.transaction_id, settled.error) == (7, "abc", "GET /x failed")
-    assert (settled.result_count, settled.billed_posts, settled.billed_users) == (0, 0, 0)
+    billed = None if error_class in (errors.ConnectionFault, errors.UnreadableAnswer) else 0
+    assert (settled.result_count, settled.billed_posts, settled.billed_users) == (0, billed, billed)
 
 
 FULL_WINDOW = RateLimitWindow(50, 12, 1_793_534_400)

@@ -335,15 +335,27 @@ def test_a_body_cut_short_leaves_what_the_headers_said(
 
 
 @pytest.mark.parametrize(
-    "error",
-    [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.ReadError("reset"), httpx.PoolTimeout("full")],
+    ("error", "may_be_billed"),
+    [
+        (httpx.ConnectError("refused"), False),
+        (httpx.ConnectTimeout("slow"), False),
+        (httpx.PoolTimeout("full"), False),
+        (httpx.ProxyError("502"), False),
+        (httpx.WriteError("reset"), True),
+        (httpx.ReadError("reset"), True),
+        (httpx.ReadTimeout("slow"), True),
+        (httpx.RemoteProtocolError("closed"), True),
+    ],
 )
-def test_no_answer_is_a_connection_fault(error: Exception) -> None:
+def test_no_answer_is_a_connection_fault_and_may_be_billed_where_it_was_sent(
+    error: Exception, may_be_billed: bool
+) -> None:
     with client_of(raising(error)) as client, pytest.raises(ConnectionFault) as raised:
         fetch(client)
 
     assert str(raised.value) == (f"GET /2/users/:id/tweets for user 123 got no answer: {type(error).__name__} {error}")
     assert (raised.value.status, raised.value.rate_limits, raised.value.__cause__) == (None, None, error)
+    assert raised.value.may_be_billed == may_be_billed
 
 
 @pytest.mark.parametrize("items", [[], list(range(1, 102))])
@@ -551,7 +563,20 @@ def test_a_server_that_is_not_there_is_a_connection_fault() -> None:
         fetch(client)
 
     assert "ConnectError" in str(raised.value)
+    assert not raised.value.may_be_billed
     assert SECRET not in everything_told_by(raised.value)
+
+
+def test_a_call_whose_time_is_over_before_it_is_connected_cannot_be_billed() -> None:
+    with (
+        serving(hang_up) as url,
+        XApiClient(url, total_timeout_s=0) as client,
+        pytest.raises(ConnectionFault) as raised,
+    ):
+        fetch(client)
+
+    assert "the time for the whole call is over" in str(raised.value)
+    assert not raised.value.may_be_billed
 
 
 def test_a_proxy_named_in_the_environment_is_used_and_does_not_see_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
