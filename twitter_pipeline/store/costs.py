@@ -43,7 +43,7 @@ GROUP BY 1
 ORDER BY {order}
 """
 
-# See sql/20_unknown_bills.sql. Where no budget is set, nothing marks calls outside of runs as lost.
+# See sql/19_unknown_bills.sql. Where no budget is set, nothing marks calls outside of runs as lost.
 UNKNOWN: Final = """
 SELECT count(*), coalesce(sum(reserved_posts), 0)::bigint, coalesce(sum(reserved_users), 0)::bigint
 FROM api_calls

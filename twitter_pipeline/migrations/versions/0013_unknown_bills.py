@@ -6,7 +6,7 @@ from alembic import op
 
 from twitter_pipeline.store.schema import sql_file
 
-revision = "0014"
+revision = "0013"
 down_revision = "0012"
 branch_labels = None
 depends_on = None
@@ -22,7 +22,7 @@ BEFORE = {
 
 def upgrade() -> None:
     """Apply the file."""
-    op.get_bind().execution_options(no_parameters=True).exec_driver_sql(sql_file("20_unknown_bills.sql"))
+    op.get_bind().execution_options(no_parameters=True).exec_driver_sql(sql_file("19_unknown_bills.sql"))
 
 
 def downgrade() -> None:
