@@ -3,12 +3,22 @@
 import json
 import os
 import resource
+import subprocess
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from twitter_pipeline.importing.files import recognise
+from twitter_pipeline.importing.found import Gauge, Unreadable
+from twitter_pipeline.importing.rows import REQUIRED
 from twitter_pipeline.secret import BearerToken
 from twitter_pipeline.x_api.client import XApiClient
 
@@ -63,7 +73,41 @@ def _sharing() -> bytes:
     return f'{{"data":{json.dumps(tweets)},"includes":{{"media":[{media}]}},"meta":{json.dumps(meta)}}}'.encode()
 
 
+def _import(name: str, write: Callable[[Path], object]) -> Callable[[], None]:
+    """Read a file that another process writes, so that what that takes does not count."""
+
+    def attack() -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            _, told = peak_of(lambda: write(path), limit=resource.RLIM_INFINITY)
+            assert told == "nothing", told
+            findings = recognise(str(path), owner=None).read(owner=None, now=datetime.now(UTC), gauge=Gauge())
+            raise ValueError("; ".join(str(each) for each in findings if isinstance(each, Unreadable)))
+
+    return attack
+
+
+def _parquet(*, rows: int, characters: int) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        columns: dict[str, Any] = {name: ["1"] * rows for name in REQUIRED}
+        columns["text"] = pa.DictionaryArray.from_arrays([0] * rows, ["x" * characters])
+        pq.write_table(pa.table(columns), path, compression="zstd")
+
+    return write
+
+
+def _packed_file(piece: bytes, before: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(gzip_of(piece, 500, before=before))
+
+
+_CSV_HEAD = ",".join(REQUIRED).encode() + b"\n" + b'20,1,"'
+
 ATTACKS: dict[str, Callable[[], None]] = {
+    "a Parquet file of rows that share a text": _import("b.parquet", _parquet(rows=400, characters=2 * _MIB)),
+    "a Parquet file of few long texts": _import("c.parquet", _parquet(rows=2, characters=65 * _MIB)),
+    "a line without an end": _import("a.jsonl.gz", _packed_file(b" " * _MIB, b'{"id":"20"}\n{"id":"21","text":"')),
+    "a document of one text": _import("a.json.gz", _packed_file(b"x" * _MIB, b'[{"id":"20","text":"')),
+    "a CSV field without an end": _import("a.csv.gz", _packed_file(b"x" * _MIB, _CSV_HEAD)),
     "2 GiB of nothing in 2 MB of gzip": _packed(bytes(_MIB), 2048),
     "gzip in gzip": lambda: _answer(httpx.ByteStream(gzip_of(gzip_of(bytes(_MIB), 2048), 1)), "gzip, gzip"),
     "an answer without an end": lambda: _answer(Lazily(bytes(_MIB), 2048), ""),
@@ -75,13 +119,13 @@ ATTACKS: dict[str, Callable[[], None]] = {
 }
 
 
-def peak_of(attack: Callable[[], None]) -> tuple[int, str]:
+def peak_of(attack: Callable[[], object], *, limit: int = _GIVE_UP_AT) -> tuple[int, str]:
     """Return by how many MiB the memory of a child grows, and what the attack is answered with."""
     reads, writes = os.pipe()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     child = os.fork()
     if child == 0:
-        resource.setrlimit(resource.RLIMIT_AS, (_GIVE_UP_AT, _GIVE_UP_AT))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         try:
             attack()
             told = "nothing"
@@ -97,6 +141,13 @@ def peak_of(attack: Callable[[], None]) -> tuple[int, str]:
     return int(grown), told
 
 
+def flood(names: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """Return `peak_of` attacks by their names, from a new process, where little lies in memory."""
+    program = [sys.executable, "-m", "twitter_pipeline_tests.floods", *names]
+    ran = subprocess.run(program, check=True, capture_output=True, timeout=90)
+    return {name: (mib, told) for name, mib, told in map(json.loads, ran.stdout.splitlines())}
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ATTACKS:
+    for name in sys.argv[1:]:
         print(json.dumps([name, *peak_of(ATTACKS[name])]), flush=True)

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, cast
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 from twitter_pipeline.errors import ConfigurationError
 from twitter_pipeline.importing import archive
@@ -254,6 +254,10 @@ def _recognise_archive(path: Path, owner: Author | None) -> ImportFile:
             raise _wrong(path, "expected an account archive of X, with data/tweets.js or data/tweet.js in it")
         folder = scripts[0].rpartition("/")[0]
         account, manifest = (str(PurePosixPath(folder, each)) for each in ("account.js", "manifest.js"))
+        for name in {*scripts, account, manifest}.intersection(names):
+            # Of bzip2 and LZMA a few bytes are unpacked as a whole, whatever they become.
+            if opened.getinfo(name).compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+                raise _wrong(path, f"{name} in it is packed otherwise than X packs it; make a zip with deflate of it")
         known = owner
         if account in names:
             with opened.open(account) as file:

@@ -126,7 +126,7 @@ class _Window:
     def _fill(self) -> bool:
         """Read on; more at once the more there is, so that a large object is not copied over and over."""
         rest = self._bytes[self._at :]
-        chunk = self._file.read(max(_CHUNK, len(rest)))
+        chunk = self._file.read(min(max(_CHUNK, len(rest)), LONGEST + 1))
         self._bytes, self._at = rest + chunk, 0
         return bool(chunk)
 

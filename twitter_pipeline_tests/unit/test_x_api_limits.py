@@ -3,8 +3,6 @@
 import gzip
 import json
 import socket
-import subprocess
-import sys
 from typing import Any
 
 import httpx
@@ -25,6 +23,7 @@ from twitter_pipeline.x_api.parsing import (
 )
 from twitter_pipeline.x_api.stream import StreamClient
 from twitter_pipeline.x_api.wire import LONGEST_OBJECT
+from twitter_pipeline_tests.floods import flood
 from twitter_pipeline_tests.unit.test_x_api_client import (
     EMPTY,
     EMPTY_PAGE,
@@ -53,14 +52,11 @@ ANSWERED = {
 
 
 def test_no_answer_fills_the_memory() -> None:
-    program = [sys.executable, "-m", "twitter_pipeline_tests.floods", *ANSWERED]
-    ran = subprocess.run(program, check=True, capture_output=True, timeout=90)
-    peaks = [json.loads(line) for line in ran.stdout.splitlines()]
+    flooded = flood(ANSWERED)
 
-    assert [name for name, _, _ in peaks] == list(ANSWERED)
-    assert [told for _, _, told in peaks if not told.startswith("UnreadableAnswer: GET /2/users/:id/tweets")] == []
-    assert [told for name, _, told in peaks if ANSWERED[name] not in told] == []
-    assert [(name, mib) for name, mib, _ in peaks if mib > MOST_MIB] == []
+    assert [told for _, told in flooded.values() if not told.startswith("UnreadableAnswer: GET /2/users/:id/tw")] == []
+    assert [told for name, (_, told) in flooded.items() if ANSWERED[name] not in told] == []
+    assert [(name, mib) for name, (mib, _) in flooded.items() if mib > MOST_MIB] == []
 
 
 @pytest.mark.parametrize("encoding", ["deflate", "br", "zstd", "gzip, gzip", "x" * 5000])
