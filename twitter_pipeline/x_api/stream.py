@@ -27,6 +27,7 @@ SILENCE_S = 25.0
 """X sends a blank line every 20 s at least: without one the connection is dead, though nobody has closed it."""
 
 _ATTEMPTED = f"GET {Endpoint.STREAM}"
+_MOST_LOGGED = 5
 
 
 class StreamClient:
@@ -133,7 +134,7 @@ def _message_of(line: bytes) -> TweetsPage | None:
     except UnreadableAnswer as error:
         logger.warning("A line of the stream was passed over: %s", error)
         return None
-    for problem in page.problems:
+    for problem in page.problems[:_MOST_LOGGED]:
         if not page.tweets:
             logger.warning("X says in the stream: %s", problem)
     return page

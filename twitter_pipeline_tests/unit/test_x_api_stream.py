@@ -107,6 +107,14 @@ def test_a_line_that_is_no_message_is_passed_over_and_told(garbage: bytes, caplo
     assert garbage == b"{}" or "stream" in caplog.text
 
 
+def test_of_many_problems_in_a_line_the_first_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    heard(json.dumps({"errors": [{"title": f"number {number}"} for number in range(9)]}).encode() + b"\r\n")
+
+    assert [record.getMessage()[-8:] for record in caplog.records if "in the stream" in record.msg] == [
+        f"number {number}" for number in range(5)
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
