@@ -10,6 +10,7 @@ from msgspec.json import Decoder
 from twitter_pipeline.coverage import past, written_at
 from twitter_pipeline.exporting.lines import VERSION, joined
 from twitter_pipeline.importing.found import Author, Finding, Findings, Found, Origin, Unreadable
+from twitter_pipeline.request import USERNAME
 from twitter_pipeline.x_api.json_values import (
     JsonValue,
     as_bool,
@@ -51,7 +52,7 @@ def read_exported(data: Raw | UnsetType, includes: Raw | UnsetType, exported: Ra
 def read_row(row: Row, origin: Origin) -> Found:
     """Read a row of an export; raises ValueError that names the column which is missing or wrong."""
     author_id = _required(row, "author_id", as_int)
-    username = as_text(row.get("username"))
+    username = as_text(row.get("username")) or ""
     last_read_at, is_dated = origin.stamp(_required(row, "last_read_at", _instant))
     tweet_id = _required(row, "id", as_int)
     return Found(
@@ -76,7 +77,7 @@ def read_row(row: Row, origin: Origin) -> Found:
             edit_history_ids=_ids(row.get("edit_history_ids")),
             raw=_required(row, "raw", _json),
         ),
-        author=Author(author_id, username or None),
+        author=Author(author_id, username if USERNAME.fullmatch(username) else None),
         first_read_at=min(past(_required(row, "first_read_at", _instant)) or last_read_at, last_read_at),
         last_read_at=last_read_at,
         is_dated=is_dated,

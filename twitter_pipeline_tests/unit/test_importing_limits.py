@@ -101,6 +101,12 @@ def test_a_script_of_an_archive_that_is_packed_otherwise_is_not_unpacked(
         recognise(str(tmp_path / "a.zip"), owner=None)
 
 
+def test_a_name_that_nobody_can_have_is_none(tmp_path: Path) -> None:
+    first, second = found(parquet(tmp_path / "file", username=["x" * 10_000, "nasa"]))
+
+    assert (first.author.username, second.author.username) == (None, "nasa")
+
+
 def test_a_tweet_alone_is_not_longer_than_one_can_be(tmp_path: Path) -> None:
     tweets = [
         {"id": str(tweet_id), "author_id": "12", "text": "a", "entities": {"a": "x" * length}}
