@@ -8,7 +8,6 @@ import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from twitter_pipeline.errors import PipelineError
-from twitter_pipeline.runs import own_session
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.tokens import HOLD_TOKENS, WORKER_LOCK, register_tokens
 from twitter_pipeline.texts import first_line
@@ -28,7 +27,7 @@ def hold_tokens(database: Database, env_keys: Collection[str], *, until: threadi
     while not until.is_set():
         try:
             register_tokens(database, env_keys, [endpoint.value for endpoint in Endpoint])
-            with own_session(database) as session:
+            with database.lock_session() as session:
                 session.execute(HOLD_TOKENS, held)
                 while not until.wait(LOOK_EVERY_S):
                     session.execute("SELECT")

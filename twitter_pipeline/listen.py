@@ -138,7 +138,7 @@ class Listener:
         )
         api = XApi(client, pool, self._database, stop=halt)
         keeper = RuleKeeper(api, self._database, lock=lock, limits=self._settings.stream_rules, say=self._say)
-        with keeper, _set_first(halt):
+        with keeper, _set_first(halt), self._database.hurried_by_interruptions():
             yield _Line(lock, pool, keeper, api.fields)
 
     def _await_watched(self, keeper: RuleKeeper) -> None:
@@ -180,7 +180,7 @@ class Listener:
             say=self._say,
             require_budget=lambda: line.pool.require_budget(ONE_POST),
         )
-        with stream, storer:
+        with stream, storer, self._database.hurried_by_interruptions():
             self._say(f"connected with {line.lock.env_key}, listening to {line.keeper.listened:,} accounts")
             try:
                 for message in stream:

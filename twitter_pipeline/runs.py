@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,13 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.request import FetchRequest
-from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.database import Database, end_when_silent
 from twitter_pipeline.store.runs import (
     BEAT,
     HOLD_STEP,
     IS_HELD,
     LOCK_AGAIN,
-    NOTICE_DEATH_SOON,
     OPEN,
     STEP_LOCK,
     VANISHED,
@@ -35,12 +35,16 @@ logger = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 2.0
 
+STEP_PAUSE_S = 0.5
+"""Between two tries to have a step for oneself."""
+
 
 class OpenRun:
     """A run that this process works on. Use it as a context: it keeps a connection and a thread of its own.
 
     The connection holds the run's lock, which the server frees when the process dies, so a killed run is known at
-    once. The thread beats every two seconds: it tells what the run waits for, and takes the lock again after an outage.
+    once, and when it has been silent for SILENCE_S, as a frozen one is. The thread beats every two seconds: it tells
+    what the run waits for, and takes the lock again after an outage.
     Leaving the context does not close the run: other processes may still work on it, which `is_shared` says of a run.
     """
 
@@ -89,7 +93,7 @@ class OpenRun:
 
     def _take_lock(self) -> int:
         self._connection = self._database.engine.connect()
-        self._driver().execute(NOTICE_DEATH_SOON)
+        end_when_silent(self._driver())
         # A run without a Dagster run id cannot be found by it: opened again, it would be another run.
         statement, params = (LOCK_AGAIN, {**self._params, "run_id": self.id}) if self.id else (OPEN, self._params)
         row = self._driver().execute(statement, params, binary=True).fetchone()
@@ -133,26 +137,16 @@ class OpenRun:
 
 
 @contextmanager
-def own_session(database: Database) -> Generator[psycopg.Connection]:
-    """Give a connection for locks of the session; they are given up with it, also when the machine is switched off."""
-    with database.engine.connect() as connection:
-        driver = cast("psycopg.Connection", connection.connection.driver_connection)
-        try:
-            driver.execute(NOTICE_DEATH_SOON)
-            yield driver
-        finally:
-            # It must not go back into the pool with the locks.
-            connection.invalidate()
-
-
-@contextmanager
 def step_alone(database: Database, dagster_run_id: str, step_key: str) -> Generator[None]:
     """Wait until no other process works on a step, and keep others from it while the context lasts.
 
-    A broker may hand a step to a second worker while the first still works on it; if that dies, the second gets on.
+    A broker may hand a step to a second worker while the first still works on it; if that dies or freezes, the second
+    gets on.
     """
-    with own_session(database) as session:
-        session.execute(HOLD_STEP, _lock_of(dagster_run_id, step_key))
+    step = _lock_of(dagster_run_id, step_key)
+    with database.lock_session() as session:
+        while session.execute(HOLD_STEP, step).fetchone() != (True,):
+            time.sleep(STEP_PAUSE_S)
         yield
 
 

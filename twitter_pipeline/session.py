@@ -179,6 +179,7 @@ class FetchSession:
         """Have all work end at the next page, with Interrupted; what is under way is stored."""
         self._handed_over = self._handed_over or handing_over
         self._stop.set()
+        self._database.hurry()
 
     def others_have_tokens(self) -> bool:
         """Whether another worker that lives has a token that is fit for use; where no worker is, nobody has."""
@@ -393,7 +394,8 @@ class FetchSession:
         Only the first counts: the steps that Dagster runs after it find the work stopped.
         """
         try:
-            yield
+            with self._database.hurried_by_interruptions():
+                yield
         except BaseException as error:
             # What is no Exception is Ctrl-C, or Dagster's own interruption of the step.
             of_a_fault = isinstance(error, Exception)

@@ -125,7 +125,7 @@ def _run(
     settings = replace(environment_settings(), bearer_tokens=work.place.bearer_tokens)
     with ExitStack() as stack:
         progress = (
-            stack.enter_context(Progress(terminal.err, work.place.database_url, requests, settings=settings))
+            stack.enter_context(Progress(terminal.err, work.database, requests, settings=settings))
             if show_progress
             else None
         )
@@ -141,6 +141,7 @@ def _run(
         try:
             result = run(note_start)
         except KeyboardInterrupt:
+            work.database.hurry()
             report = load_run(work.database, dagster_run_id=started[0]) if started else None
             return Ending(started[0] if started else None, report, interrupted=True)
     return Ending(result.dagster_run_id, result.report, result.error, wants_confirmation=result.wants_confirmation)

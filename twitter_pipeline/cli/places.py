@@ -15,6 +15,7 @@ from twitter_pipeline.local.postgres import EmbeddedServer, embedded_server
 from twitter_pipeline.local.socket_dir import READER
 from twitter_pipeline.settings import Settings
 from twitter_pipeline.store.database import Database
+from twitter_pipeline.store.deadlines import STATEMENT_S
 from twitter_pipeline.store.runs import close_vanished_runs
 from twitter_pipeline.store.schema import require_current, upgrade
 from twitter_pipeline.store.tokens import is_made_up, refuse_to_mix
@@ -56,7 +57,8 @@ def tables(
             make_private(settings.local_dir)
             name = "twitter" if settings.bearer_tokens else "sandbox"
             url, reader_url = server.url(name), server.url(name, user=READER)
-        database = stack.enter_context(connected(url))
+        # A command may ask for whatever is stored; whoever waits for it can press Ctrl-C.
+        database = stack.enter_context(connected(url, statement_s=None))
         if server is not None and apply_schema:
             upgrade(database.engine, terminal.say)
         if current:
@@ -107,9 +109,9 @@ def prepare(place: WorkingPlace) -> None:
 
 
 @contextmanager
-def connected(url: str) -> Generator[Database]:
+def connected(url: str, *, statement_s: float | None = STATEMENT_S) -> Generator[Database]:
     """Open a database that answers; raise ConfigurationError with its address, without the password, if it does not."""
-    database = Database(url, pool_size=2)
+    database = Database(url, pool_size=2, statement_s=statement_s)
     try:
         try:
             with database.engine.connect():

@@ -25,10 +25,10 @@ class Progress:
     """Shows how far a run is while the context lasts. It looks into the database, from a thread of its own."""
 
     def __init__(
-        self, console: Console, database_url: str, requests: Sequence[FetchRequest], *, settings: Settings
+        self, console: Console, database: Database, requests: Sequence[FetchRequest], *, settings: Settings
     ) -> None:
         self._display = Display(console)
-        self._database = Database(database_url, pool_size=1)
+        self._database = database
         self._requests = requests
         self._settings = settings
         self._follower: RunFollower | None = None
@@ -52,7 +52,6 @@ class Progress:
         self._ended.set()
         self._thread.join()
         self._display.__exit__(kind, error, traceback)
-        self._database.close()
 
     def _poll(self) -> None:
         while not self._ended.wait(POLL_S):

@@ -16,6 +16,7 @@ from twitter_pipeline.orchestration.tags import kind_of, tag_run
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.runs import OpenRun
 from twitter_pipeline.session import AS_ITS_ACCOUNTS, CANCELLED, ESTIMATED, Broken, how_it_broke
+from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.tokens import load_tokens, retest_tokens
 
 
@@ -30,11 +31,13 @@ class LedRun:
         self._run = run
         self._instance = instance
         self._broken: Broken | None = None
+        self._database: Database | None = None
         self._resources = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             opened = stack.enter_context(open_database(os.environ))
+            self._database = opened.database
             kind = kind_of(self._run.tags)
             requests = requests_of(kind, self._run, self._instance, opened.database)
             if kind in ESTIMATED:
@@ -59,6 +62,7 @@ class LedRun:
     ) -> None:
         if error is not None and not isinstance(error, Exception):
             self._broken = self._broken or CANCELLED
+            self._hurry()
         elif error is not None:
             self._broken = self._broken or how_it_broke(type(error).__name__, str(error))
         self._resources.close()
@@ -66,6 +70,7 @@ class LedRun:
     def note_interruption(self) -> None:
         """Let those who work on the steps know that the run is to end."""
         self._broken = CANCELLED
+        self._hurry()
         note_cancelling(self._instance, self._run.run_id)
 
     def note(self, event: dg.DagsterEvent) -> None:
@@ -76,6 +81,10 @@ class LedRun:
         name, text = ("", "") if error is None else cause_of(error)
         if name != dg.Failure.__name__:
             self._broken = self._broken or how_it_broke(name, text)
+
+    def _hurry(self) -> None:
+        if self._database is not None:
+            self._database.hurry()
 
     def _close(self, fetch_run: OpenRun, prices: Prices) -> None:
         broken = self._broken or AS_ITS_ACCOUNTS

@@ -67,6 +67,7 @@ class ProgressTag:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended.set()
+        self._database.hurry()
         self._thread.join()
         if self._said:
             # The last word: what was expected is over.

@@ -180,7 +180,7 @@ def make_partitions(database: Database) -> list[str]:
 
     Rows of theirs that lie with the others are moved. Safe from several processes. Raises TableInUse.
     """
-    with database.connection() as connection:
+    with database.connection(limited=False) as connection:
         return make_missing(connection)
 
 
@@ -201,7 +201,7 @@ def drop_old_calls(database: Database, *, keep: timedelta) -> int:
     dropped = 0
     for (name,) in database.execute(OLD_MONTHS, {"keep_s": keep.total_seconds()}):
         month = sql.Identifier(name)
-        with database.connection() as connection:
+        with database.connection(limited=False) as connection:
             try:
                 (calls,) = only(connection.execute(sql.SQL("SELECT count(*) FROM {}").format(month)))
                 when_free(API_CALLS.name, lambda month=month: _drop(connection, month))
@@ -223,7 +223,7 @@ def count_ahead(database: Database) -> dict[str, int]:
 def renew_statistics(database: Database) -> list[str]:
     """Have PostgreSQL look at the tables that have grown by a tenth since it did as a whole; return their names."""
     outgrown = [name for (name,) in database.execute(OUTGROWN)]
-    with database.connection() as connection:
+    with database.connection(limited=False) as connection:
         # Before PostgreSQL 18 all partitions are looked at too.
         only = "ONLY " if connection.info.server_version >= 180_000 else ""
         for name in outgrown:

@@ -19,16 +19,9 @@ ALIVE_LOCK = 7_305_809
 STEP_LOCK = 7_305_810
 """First key of the advisory lock that whoever works on a step holds; the second is a hash of its run and name."""
 
-VANISHED = "the process that ran it ended without a word (killed, or the machine was restarted)"
+VANISHED = "the process that ran it fell silent (killed or frozen, or its machine was restarted or cut off)"
 
-# A machine that is switched off says nothing, and its locks would be held for two hours, the usual time until a server
-# asks after a silent connection. On a socket of the same machine these do nothing.
-NOTICE_DEATH_SOON = """
-SELECT set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '5', false),
-       set_config('tcp_keepalives_count', '3', false)
-"""
-
-HOLD_STEP = "SELECT pg_advisory_lock(%(lock)s, hashtext(%(step)s))"
+HOLD_STEP = "SELECT pg_try_advisory_lock(%(lock)s, hashtext(%(step)s))"
 
 # The lock is given up with the statement.
 IS_HELD = "SELECT NOT pg_try_advisory_xact_lock(%(lock)s, hashtext(%(step)s))"
@@ -380,7 +373,8 @@ def close_run(
 def close_vanished_runs(database: Database, *, prices: Prices, grace_s: float = 5.0) -> list[str]:
     """Close runs whose process is gone, as failed; return their Dagster run ids.
 
-    A run is gone when nobody holds its lock, which the server gives up with the connection of a killed process.
+    A run is gone when nobody holds its lock, which the server gives up with the connection of a killed process, and of
+    one that has been silent for SILENCE_S.
     `grace_s` is for a process that has lost its connection for a moment.
     """
     vanished = database.execute(FIND_VANISHED, {"grace_s": grace_s, "lock": ALIVE_LOCK})

@@ -4,13 +4,12 @@ What a search shows arrives in the same way.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self, cast
+from typing import Self
 
 import psycopg
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from twitter_pipeline.store.database import Database, fault_of
@@ -141,8 +140,9 @@ CONNECTIONS_TRIED = 10
 class ListenLock:
     """The right to listen with one token, held as long as the process lives and the connection of its own does."""
 
-    def __init__(self, connection: Connection, env_key: str) -> None:
-        self._connection = connection
+    def __init__(self, database: Database, env_key: str) -> None:
+        self._held = ExitStack()
+        self._connection = self._held.enter_context(database.lock_session())
         self.env_key = env_key
 
     @classmethod
@@ -159,7 +159,7 @@ class ListenLock:
 
     @classmethod
     def _try_once(cls, database: Database, env_key: str) -> Self | None:
-        lock = cls(database.engine.connect(), env_key)
+        lock = cls(database, env_key)
         taken = False
         try:
             taken = lock._ask(TAKE_LOCK)
@@ -173,7 +173,7 @@ class ListenLock:
         self.release()
         taken = self.try_take(database, self.env_key)
         if taken is not None:
-            self._connection = taken._connection
+            self._held, self._connection = taken._held, taken._connection
         return taken is not None
 
     def is_held(self) -> bool:
@@ -186,11 +186,8 @@ class ListenLock:
     def release(self) -> None:
         """Give the lock back, by closing the connection."""
         with suppress(psycopg.Error, SQLAlchemyError):
-            self._connection.invalidate()
-        with suppress(psycopg.Error, SQLAlchemyError):
-            self._connection.close()
+            self._held.close()
 
     def _ask(self, statement: str) -> bool:
-        driver = cast("psycopg.Connection", self._connection.connection.driver_connection)
-        row = driver.execute(statement.encode(), {"lock": LISTEN_LOCK, "env_key": self.env_key}).fetchone()
+        row = self._connection.execute(statement.encode(), {"lock": LISTEN_LOCK, "env_key": self.env_key}).fetchone()
         return bool(row and row[0])

@@ -93,6 +93,7 @@ def work(settings: Settings, fetch_run_id: int, share: float, accounts: BinaryIO
             for line in accounts:
                 threads.submit(_fetch, fetcher, decode_account(line), tell)
             stop.set()
+            database.hurry()
 
 
 def _fetch(fetcher: HistoryFetcher, account: Account, tell: Tell) -> None:
