@@ -99,7 +99,7 @@ class FetchSession:
 
     Leaving the context ends all work and, if it `leads` the run, closes it: as cancelled when it was interrupted, as
     failed when a step broke, else as its accounts came out. What would cost much is fetched only when it is
-    `confirmed`.
+    `confirmed`. `on_interruption` is called when a signal interrupts a step, before its work is waited for.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class FetchSession:
         kind: FetchKind = FetchKind.HISTORY,
         confirmed: bool = False,
         leads: bool = True,
+        on_interruption: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -119,6 +120,7 @@ class FetchSession:
         self._kind = kind
         self._asks = kind in ESTIMATED and not confirmed
         self._leads = leads
+        self._on_interruption = on_interruption
         self._stop = threading.Event()
         self._handed_over = False
         self._broken: Broken | None = None
@@ -394,11 +396,13 @@ class FetchSession:
         Only the first counts: the steps that Dagster runs after it find the work stopped.
         """
         try:
-            with self._database.hurried_by_interruptions():
-                yield
+            yield
         except BaseException as error:
             # What is no Exception is Ctrl-C, or Dagster's own interruption of the step.
             of_a_fault = isinstance(error, Exception)
+            if not of_a_fault:
+                self._database.hurry()
+                self._on_interruption()
             self._broken = self._broken or (how_it_broke(type(error).__name__, str(error)) if of_a_fault else CANCELLED)
             if not isinstance(error, NoTokenAvailable | BudgetReached):
                 self._stop.set()

@@ -50,8 +50,7 @@ class ProgressTag:
     ) -> None:
         self._instance = instance
         self._run_id = run_id
-        self._database = Database(database.url, pool_size=1)
-        self._follower = RunFollower(self._database, run_id, requests, settings=settings)
+        self._follower = RunFollower(database, run_id, requests, settings=settings)
         self._every_s = every_s
         self._began_at = utc_now()
         self._said = ""
@@ -67,12 +66,10 @@ class ProgressTag:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._database.hurry()
         self._thread.join()
         if self._said:
             # The last word: what was expected is over.
             self._try_to_tell(at_the_end=True)
-        self._database.close()
 
     def _keep(self) -> None:
         while not self._ended.wait(self._every_s):

@@ -15,6 +15,7 @@ from twitter_pipeline.orchestration.joining import WORKER_ENDS, StepWatch
 from twitter_pipeline.orchestration.materializations import report_written
 from twitter_pipeline.orchestration.progress import ProgressTag
 from twitter_pipeline.orchestration.requests import is_confirmed, requests_of
+from twitter_pipeline.orchestration.storage import hurry
 from twitter_pipeline.orchestration.tags import kind_of, tag_run
 from twitter_pipeline.session import FetchSession
 from twitter_pipeline.settings import Settings, load_settings
@@ -80,6 +81,7 @@ class XApiResource(ConfigurableResourceFactory[FetchSession]):
             kind=kind,
             confirmed=is_confirmed(kind, run),
             leads=WORKER_ENDS.get() is None,
+            on_interruption=lambda: hurry(instance),
         )
 
     @contextmanager

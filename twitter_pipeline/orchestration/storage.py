@@ -2,21 +2,28 @@
 
 import os
 import re
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from select import POLLIN, POLLOUT, poll
 from typing import Any
 
+import psycopg2
+from dagster import DagsterInstance
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from dagster._utils.interrupts import check_captured_interrupt
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
-from dagster_postgres.utils import set_pg_statement_timeout
-from sqlalchemy import Engine, create_engine, event, func, select
+from dagster_postgres.utils import DagsterPostgresException, set_pg_statement_timeout
+from psycopg2 import extensions
+from sqlalchemy import Dialect, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.schema import CreateSchema
 
 from twitter_pipeline.orchestration.pools import BACKFILL_POOL
 from twitter_pipeline.settings import Settings
+from twitter_pipeline.store.deadlines import CONNECT_S, SOCKET_OPTIONS, Deadlines
 from twitter_pipeline.store.urls import read_url
 
 URL_VARIABLE = "DAGSTER_POSTGRES_URL"
@@ -24,6 +31,8 @@ URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 # Two connections serve a run's process; steps in threads borrow a few more for moments.
 POOL_SIZE = 2
 POOL_OVERFLOW = 6
+
+LOOK_EVERY_MS = 100
 
 # Any number that nobody else locks in the same database.
 CREATION_LOCK = 7305116
@@ -42,7 +51,8 @@ class ProjectStorage(DagsterStorage[Any], ConfigurableClass):
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__()
         url = for_psycopg2(postgres_url)
-        engine = pooled_engine(url, size=POOL_SIZE, overflow=POOL_OVERFLOW)
+        deadlines = Deadlines()
+        engine = pooled_engine(url, deadlines, size=POOL_SIZE, overflow=POOL_OVERFLOW)
         text = url.render_as_string(hide_password=False)
         self._inst_data = inst_data
         with one_process_at_a_time(engine):
@@ -51,7 +61,7 @@ class ProjectStorage(DagsterStorage[Any], ConfigurableClass):
             self._event_log_storage = PooledEventLogStorage(text)
             self._schedule_storage = PooledScheduleStorage(text)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
-            storage.use(engine)
+            storage.use(engine, deadlines)
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
@@ -96,21 +106,23 @@ class Pooled:
     """Makes one of Dagster's PostgreSQL storages use a pool."""
 
     postgres_url: str
+    deadlines: Deadlines
     _engine: Engine
 
-    def use(self, engine: Engine) -> None:
+    def use(self, engine: Engine, deadlines: Deadlines) -> None:
         """Send all statements through `engine` from now on."""
-        self._engine = engine
+        self._engine, self.deadlines = engine, deadlines
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
         """Take more connections and limit every statement (milliseconds), as Dagster's own storages do."""
-        engine = pooled_engine(make_url(self.postgres_url), size=1, overflow=max_overflow, recycle=pool_recycle)
+        url = make_url(self.postgres_url)
+        engine = pooled_engine(url, self.deadlines, size=1, overflow=max_overflow, recycle=pool_recycle)
 
         def limit_statements(connection: object, _record: object) -> None:
             set_pg_statement_timeout(connection, statement_timeout)
 
         event.listen(engine, "connect", limit_statements)
-        self.use(engine)
+        self.use(engine, self.deadlines)
 
     def dispose(self) -> None:
         """Close the connections."""
@@ -154,16 +166,77 @@ def for_psycopg2(postgres_url: str) -> URL:
     return read_url(postgres_url, URL_VARIABLE).set(drivername="postgresql+psycopg2")
 
 
-def pooled_engine(url: URL, *, size: int, overflow: int, recycle: int = -1) -> Engine:
-    """Return an engine that keeps connections and tests each before it is lent."""
-    return create_engine(
+def pooled_engine(url: URL, deadlines: Deadlines, *, size: int, overflow: int, recycle: int = -1) -> Engine:
+    """Return an engine that keeps connections and tests each before it is lent.
+
+    A server that is frozen is given up as the tables' is (store/deadlines.py).
+    """
+    # For all connections of the process: nothing else uses psycopg2.
+    extensions.set_wait_callback(wait_for_answer)
+    timed = type("TimedConnection", (TimedConnection,), {"deadlines": deadlines})
+    engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
         pool_size=size,
         max_overflow=overflow,
         pool_recycle=recycle,
         pool_pre_ping=True,
+        connect_args={**SOCKET_OPTIONS, "connection_factory": timed},
     )
+
+    def connect(dialect: Dialect, _record: object, words: list[Any], options: dict[str, Any]) -> Any:
+        return connect_in_time(dialect, deadlines, *words, **options)
+
+    event.listen(engine, "do_connect", connect)
+    return engine
+
+
+class TimedConnection(extensions.connection):
+    """A connection that is closed when an answer is overdue; whoever waits for it gets an OperationalError."""
+
+    deadlines: Deadlines
+
+
+def wait_for_answer(connection: extensions.connection) -> None:
+    """Wait for what psycopg2 does on a connection, hearing signals meanwhile, which libpq's own wait does not.
+
+    psycopg2 closes the connection when this raises.
+    """
+    began = time.monotonic()
+    # Dagster opens a few by itself before the pool is there.
+    deadlines = connection.deadlines if isinstance(connection, TimedConnection) else Deadlines()
+    limit_s = CONNECT_S if connection.status == extensions.STATUS_SETUP else deadlines.limit_s
+    while (state := connection.poll()) != extensions.POLL_OK:
+        socket = poll()
+        socket.register(connection.fileno(), POLLOUT if state == extensions.POLL_WRITE else POLLIN)
+        try:
+            is_ready = socket.poll(LOOK_EVERY_MS)
+        except BaseException:
+            deadlines.hurry()
+            raise
+        if check_captured_interrupt():
+            deadlines.hurry()
+        if not is_ready and (overdue := deadlines.overdue(began, limit_s)) is not None:
+            raise psycopg2.OperationalError(overdue)
+
+
+def connect_in_time(dialect: Dialect, deadlines: Deadlines, *words: Any, **options: Any) -> Any:
+    """Connect as the dialect does. Where nothing answers, Dagster is not left to try again and again."""
+    if time.monotonic() > deadlines.give_up_at:
+        raise DagsterPostgresException("not tried again, as the process is to end")
+    began = time.monotonic()
+    try:
+        return dialect.connect(*words, **options)
+    except psycopg2.OperationalError as error:
+        if deadlines.overdue(began, CONNECT_S) is not None:
+            raise DagsterPostgresException("no connection") from error
+        raise
+
+
+def hurry(instance: DagsterInstance) -> None:
+    """Have Dagster's storage give up after seconds what the server does not answer: the process is to end."""
+    if isinstance(instance.run_storage, Pooled):
+        instance.run_storage.deadlines.hurry()
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class TimedConnection(Connection[Any]):
     """A connection that is closed when an answer is overdue; whoever waits for it gets an OperationalError."""
 
     deadlines: Deadlines
-    is_limited = True
+    limit_s: float | None
 
     def wait(self, gen: PQGen[T], *how: Any, **named: Any) -> T:
         """Wait for what psycopg does on the connection, looking at the deadline as often as at signals."""
@@ -91,7 +91,7 @@ class TimedConnection(Connection[Any]):
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and (overdue := self.deadlines.overdue(began, limited=self.is_limited)) is not None:
+                if not ready and (overdue := self.deadlines.overdue(began, self.limit_s)) is not None:
                     self.close()
                     raise psycopg.OperationalError(overdue)
                 wanted = gen.send(ready)
@@ -248,7 +248,7 @@ def end_when_silent(connection: Connection) -> None:
 def unlimited(connection: Connection) -> Generator[None]:
     """Let the statements of a connection take as long as they need; it is closed at the end."""
     if isinstance(connection, TimedConnection):
-        connection.is_limited = False
+        connection.limit_s = None
     try:
         connection.execute(NO_LIMIT)
         yield
@@ -327,9 +327,9 @@ def _connect(deadlines: Deadlines, *words: Any, **options: Any) -> TimedConnecti
         connection = TimedConnection.connect(*words, autocommit=True, **options)
     except psycopg.Error:
         # So that the next one is not tried where the process is to end.
-        deadlines.overdue(began)
+        deadlines.overdue(began, None)
         raise
-    connection.deadlines = deadlines
+    connection.deadlines, connection.limit_s = deadlines, deadlines.limit_s
     statement_ms = 0 if deadlines.limit_s is None else round(deadlines.limit_s * 1000)
     limits = {"statement_ms": str(statement_ms * 9 // 10), "idle_ms": str(statement_ms // 2)}
     try:

@@ -49,11 +49,11 @@ class Deadlines:
         stopping_s = STOPPING_S if self._hurried_at < math.inf else math.inf
         return math.ceil(min(CONNECT_S, stopping_s, math.inf if self.limit_s is None else self.limit_s))
 
-    def overdue(self, began: float, *, limited: bool = True) -> str | None:
+    def overdue(self, began: float, limit_s: float | None) -> str | None:
         """Return what is wrong with a statement that began at an instant, None while its answer may come."""
         now = time.monotonic()
-        limit_s = self.limit_s if limited and self.limit_s is not None else math.inf
-        if not self._missed and now < min(began + limit_s, max(began, self._hurried_at) + STOPPING_S):
+        end = math.inf if limit_s is None else began + limit_s
+        if not self._missed and now < min(end, max(began, self._hurried_at) + STOPPING_S):
             return None
         self._missed = self._missed or now >= self._hurried_at
         return f"no answer within {now - began:.0f} s"
