@@ -19,6 +19,9 @@ class Proxy:
         self._flows = threading.Event()
         self._flows.set()
         self._sockets: list[socket.socket] = [listener]
+        self.freeze_at: bytes | None = None
+        """Freeze when this is sent."""
+        self.is_frozen = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, url: str) -> str:
@@ -29,6 +32,7 @@ class Proxy:
 
     def freeze(self) -> None:
         self._flows.clear()
+        self.is_frozen.set()
 
     def lose_connections(self) -> None:
         """Pass nothing on of the connections that there are, as a NAT that has forgotten them."""
@@ -54,17 +58,18 @@ class Proxy:
                 server.connect(self._server)
                 self._sockets += [client, server]
                 for ends in ((client, server), (server, client)):
-                    threading.Thread(target=_pass_on, args=(*ends, self._flows), daemon=True).start()
+                    threading.Thread(target=self._pass_on, args=(*ends, self._flows), daemon=True).start()
 
-
-def _pass_on(source: socket.socket, target: socket.socket, flows: threading.Event) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            flows.wait()
-            target.sendall(data)
-    flows.wait()
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+    def _pass_on(self, source: socket.socket, target: socket.socket, flows: threading.Event) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if self.freeze_at is not None and self.freeze_at in data:
+                    self.freeze()
+                flows.wait()
+                target.sendall(data)
+        flows.wait()
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
 
 
 @contextmanager

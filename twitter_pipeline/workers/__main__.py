@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from queue import SimpleQueue
 from typing import BinaryIO
 
 from twitter_pipeline.accounts import Account
@@ -66,11 +67,22 @@ def work(settings: Settings, fetch_run_id: int, share: float, accounts: BinaryIO
     if settings.database_url is None:
         raise ConfigurationError("DATABASE_URL is not set")
     stop = threading.Event()
+    lines: SimpleQueue[bytes | None] = SimpleQueue()
     connections = min(settings.concurrency, MOST_CONNECTIONS)
     with (
         closing(Database(settings.database_url, pool_size=connections)) as database,
         XApiClient(settings.api_url, max_connections=settings.concurrency) as client,
     ):
+
+        def read() -> None:
+            for line in accounts:
+                lines.put(line)
+            stop.set()
+            database.hurry()
+            lines.put(None)
+
+        # Of its own, so that the end is seen while a statement is waited for, also before the first account.
+        threading.Thread(target=read, name="accounts", daemon=True).start()
         pool = TokenPool(
             database,
             settings.bearer_tokens,
@@ -90,10 +102,8 @@ def work(settings: Settings, fetch_run_id: int, share: float, accounts: BinaryIO
             stop=stop,
         )
         with closing(fetcher), _telling_waits(api, tell), ThreadPoolExecutor(settings.concurrency) as threads:
-            for line in accounts:
+            for line in iter(lines.get, None):
                 threads.submit(_fetch, fetcher, decode_account(line), tell)
-            stop.set()
-            database.hurry()
 
 
 def _fetch(fetcher: HistoryFetcher, account: Account, tell: Tell) -> None:

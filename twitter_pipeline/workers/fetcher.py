@@ -176,9 +176,14 @@ class WorkerFetcher:
         """
         self.start(accounts)
         names = [account.request.username for account in accounts]
-        with self._changed:
-            while self._fault is None and not self._stop.is_set() and not self._outcomes.keys() >= set(names):
-                self._changed.wait(_STOP_CHECK_S)
+        try:
+            with self._changed:
+                while self._fault is None and not self._stop.is_set() and not self._outcomes.keys() >= set(names):
+                    self._changed.wait(_STOP_CHECK_S)
+        except BaseException:
+            # A signal: they can end while it is dealt with here.
+            self._dismiss()
+            raise
         if self._fault is not None:
             raise self._fault
         if self._stop.is_set():

@@ -18,6 +18,8 @@ from twitter_pipeline.local.postgres import EmbeddedServer
 from twitter_pipeline.prices import Prices
 from twitter_pipeline.request import FetchRequest
 from twitter_pipeline.runs import OpenRun, step_alone
+from twitter_pipeline.secret import BearerToken
+from twitter_pipeline.settings import Settings
 from twitter_pipeline.store import database as store_database
 from twitter_pipeline.store import deadlines
 from twitter_pipeline.store.database import Database, DatabaseFault
@@ -26,6 +28,7 @@ from twitter_pipeline.store.stream import ListenLock
 from twitter_pipeline.store.timelines import TimelineStore
 from twitter_pipeline.store.tokens import register_tokens
 from twitter_pipeline.words import FetchKind
+from twitter_pipeline.workers.__main__ import work
 from twitter_pipeline_tests.frozen import Proxy, proxy
 
 USER = 12
@@ -135,6 +138,21 @@ def test_a_process_that_is_to_end_still_gets_what_a_live_server_answers(make_far
     time.sleep(0.4)
 
     assert far.execute("SELECT 1") == [(1,)]
+
+
+def test_a_worker_process_ends_with_its_input_though_it_waits_for_a_frozen_server(
+    way: Proxy, database_url: str
+) -> None:
+    way.freeze_at = b"INSERT INTO tokens"
+    tokens = {"TWITTER_BEARER_1": BearerToken("a-token")}
+    settings = Settings(database_url=way.url(database_url), bearer_tokens=tokens)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as accounts, ThreadPoolExecutor(1) as threads:
+        working = threads.submit(work, settings, 1, 1.0, accounts, lambda _: None)
+        assert way.is_frozen.wait(10)
+        os.close(writing)
+
+        assert isinstance(working.exception(5), DatabaseFault)
 
 
 def test_a_long_wait_for_a_lock_is_not_taken_for_a_frozen_server(database: Database, database_url: str) -> None:
