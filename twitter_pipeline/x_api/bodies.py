@@ -1,8 +1,8 @@
 """Bodies of answers: read and unpacked as far as an answer of X's can reach, and no further.
 
-The largest honest page: 500 tweets, each a note of 25,000 letters with 10 KB of entities, annotations and metrics, and
-each with such a note that it quotes among the includes: 500 * 2 * 35 KB = 35 MB. Letters that
-JSON escapes take six times as much: 100 such tweets fit, the largest page of a timeline, with as many that they quote.
+The largest page that is honest by any stretch: 500 tweets, each a note of 25,000 letters with 25 KB of annotations,
+links and mentions, and each with such a note that it quotes among the includes: 500 * 2 * 50 KB = 50 MB. Letters that
+JSON escapes take six times as much: 100 such tweets, the largest page of a timeline, have 36 MB with those they quote.
 gzip makes such text four times smaller; of what attacks, one byte may stand for a thousand.
 """
 
