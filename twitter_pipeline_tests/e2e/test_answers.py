@@ -504,13 +504,11 @@ def test_when_the_last_token_dies_the_run_says_what_each_has_and_goes_on_once_th
             workshop.sandbox.api.set_token_state(*fate)
 
     workshop = make_workshop([silent(name, 400) for name in names], tokens=3, script=strike)
-    began = time.monotonic()
     result = workshop.fetch(*names)
-    took_s = time.monotonic() - began
     code, said = told(result)
 
     assert result.report is not None
-    assert (result.report.status, code, took_s < 10) == (RunStatus.FAILED, 1, True)
+    assert (result.report.status, code) == (RunStatus.FAILED, 1)
     for number, state, words in (
         (1, INVALID, "Unauthorized"),
         (2, CAPPED, "does not have any credits"),
@@ -549,9 +547,12 @@ def refusals(workshop: Workshop) -> int:
 # How large the accounts are: none, ends of pages, several pages.
 SIZES = (0, 1, 4, 5, 6, 49, 50, 51, 60, 75, 99, 100, 101, 120, 130, 150, 170, 199, 230, 280)
 
-RATES: dict[FaultKind, float] = {kind: 0.05 if kind in FAILURES else 0.1 for kind in KINDS if kind != "swapped"}
-"""Half of all calls fail, and three of four other answers are odd. `swapped` has a test of its own: a tweet that has
-moved to the next page is lost if that page never comes."""
+APART: frozenset[FaultKind] = frozenset({"swapped", "429", "401", "not_enrolled"})
+"""Those with tests of their own: a tweet that has moved to the next page is lost if that page never comes, and what
+refuses a token makes all wait."""
+
+RATES: dict[FaultKind, float] = {kind: 0.05 if kind in FAILURES else 0.1 for kind in KINDS if kind not in APART}
+"""Half of all calls fail, and three of four other answers are odd."""
 
 MOST_RUNS = 8
 """Of a person who runs again until nothing is missing, while all that goes on."""
