@@ -23,6 +23,7 @@ import celery
 import dagster as dg
 from celery import bootsteps, signals
 from celery.exceptions import Reject
+from celery.worker.state import reserved_requests
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events import EngineEventData
 
@@ -146,7 +147,8 @@ def _report_failure(instance: dg.DagsterInstance, run: dg.DagsterRun, step_key: 
 class Renewal(bootsteps.StartStopStep):
     """Tells the broker again and again which steps are worked on, so that it hands out none of them once more.
 
-    Kombu notes when a message was delivered, and takes that for the last sign of life.
+    Kombu notes when a message was delivered, and takes that for the last sign of life. One whose step has ended while the
+    broker was away it would hold for ever, and the worker would ask for no other.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -162,12 +164,16 @@ class Renewal(bootsteps.StartStopStep):
 
     def _renew(self, consumer: Any) -> None:
         channel = consumer.task_consumer.channel
-        held = dict.fromkeys(channel.qos._delivered, time.time())
+        held = channel.qos._delivered.keys() - channel.qos._dirty
         if not held:
             return
+        at_work = {request.message.delivery_tag for request in reserved_requests}
         try:
+            for unanswered in held - at_work:
+                # Whoever takes it sees that the step has ended, or works on it.
+                channel.basic_reject(unanswered, requeue=True)
             with channel.conn_or_acquire() as client:
-                client.zadd(channel.unacked_index_key, held, xx=True)
+                client.zadd(channel.unacked_index_key, dict.fromkeys(held & at_work, time.time()), xx=True)
         except channel.connection_errors as error:
             logger.debug("The broker could not be told what is worked on: %s", first_line(error))
 

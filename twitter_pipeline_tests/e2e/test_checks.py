@@ -189,7 +189,7 @@ def test_a_token_out_of_use_is_red_and_none_left_is_an_error(make_workshop: Make
     assert red(one) == {TOKENS: dg.AssetCheckSeverity.WARN}
     (row,) = to_mend(one[TOKENS])
     assert (row["token"], row["reason"]) == (first.env_key, "credits are used up")
-    assert str(row["what to do"]).startswith("it is tried again")
+    assert str(row["what to do"]).startswith("top up or wait")
     assert red(checked(workshop)) == {TOKENS: dg.AssetCheckSeverity.ERROR}
 
 

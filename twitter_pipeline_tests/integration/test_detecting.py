@@ -112,9 +112,9 @@ def test_what_takes_several_calls_is_asked_side_by_side(make_watch: MakeWatch, d
     watch.sandbox.api.faults = Faults(latency_s=2.0)
 
     assert watch.poll() == {ENDPOINTS[detection]: 3}
-    # All had arrived before the first was answered.
-    arrived = [call.at for call in watch.sandbox.api.calls if call.endpoint == ENDPOINTS[detection]]
-    assert max(arrived) - min(arrived) < 2.0
+    # All had arrived before one was answered, but for the first, which shows whether X takes such a request.
+    _, *others = [call.at for call in watch.sandbox.api.calls if call.endpoint == ENDPOINTS[detection]]
+    assert max(others) - min(others) < 2.0
 
 
 @pytest.mark.parametrize("detection", list(ENDPOINTS))

@@ -221,7 +221,11 @@ def test_a_step_of_a_frozen_worker_is_taken_over(make_far: MakeFar, way: Proxy, 
     far = make_far(1.0)
     with step_alone(far, "run", "step"):
         time.sleep(1.2)
-        assert database.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted") == [(1,)]
+        held = (
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        assert database.execute(held) == [(1,)]
         way.freeze()
         with step_alone(database, "run", "step"):
             way.thaw()

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
+from twitter_pipeline.local.socket_dir import SUPERUSER
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.tokens import load_tokens, register_tokens, save_token_status
 from twitter_pipeline.store.windows import (
@@ -705,8 +706,9 @@ def test_a_lease_taken_while_a_lease_waits_for_the_row_is_counted_as_in_flight(
 def test_leases_that_find_tokens_taken_by_others_do_not_wait_for_each_other(
     database: Database, database_url: str
 ) -> None:
-    # The server ends no statement of a deadlock within the test.
-    patient_url = make_url(database_url).update_query_dict({"options": "-c deadlock_timeout=600s"})
+    # The server ends no statement of a deadlock within the test, as only a superuser may want it.
+    patient_url = make_url(database_url).set(username=SUPERUSER)
+    patient_url = patient_url.update_query_dict({"options": "-c deadlock_timeout=600s"})
     patient = Database(patient_url.render_as_string(hide_password=False))
     desk = Desk(patient, tokens=2)
     take = "UPDATE tokens_endpoint_rl SET in_flight = 1, leased_at = %s WHERE token_id = %s"
@@ -716,11 +718,11 @@ def test_leases_that_find_tokens_taken_by_others_do_not_wait_for_each_other(
     with psycopg.connect(url) as one, psycopg.connect(url) as two:
         one.execute(take, (at(0), first))
         ended = [run_aside(lambda: desk.lease(1))]
-        wait_until_blocked(database)
+        wait_until_blocked(patient)
         database.execute(opening, (at(900), second))
         two.execute(take, (at(0), second))
         ended.append(run_aside(lambda: desk.lease(1)))
-        wait_until_blocked(database, 2)
+        wait_until_blocked(patient, 2)
         one.commit()
         time.sleep(0.1)
     for wait in ended:
