@@ -147,8 +147,8 @@ def _report_failure(instance: dg.DagsterInstance, run: dg.DagsterRun, step_key: 
 class Renewal(bootsteps.StartStopStep):
     """Tells the broker again and again which steps are worked on, so that it hands out none of them once more.
 
-    Kombu notes when a message was delivered, and takes that for the last sign of life. One whose step has ended while the
-    broker was away it would hold for ever, and the worker would ask for no other.
+    Kombu notes when a message was delivered, and takes that for the last sign of life. One whose step has ended while
+    the broker was away it would hold for ever, and the worker would ask for no other.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
