@@ -655,14 +655,19 @@ def bought_in_vain(workshop: Workshop) -> int:
     """
     proved: set[int] = set()
     comes_again: set[int] = set()
+    comes_twice: set[int] = set()
     in_vain = 0
     for call in workshop.sandbox.api.calls:
         if "cut" in call.faults:
             continue
         in_vain += max(0, len(proved.intersection(call.ids) - comes_again) - WITNESSES)
-        comes_again.difference_update(call.ids)
+        comes_again.difference_update(set(call.ids) - comes_twice)
+        comes_twice.difference_update(call.ids)
         if call.faults & REPEATING:
             comes_again.update(call.ids)
+            if call.faults & NOT_PROVED:
+                # The page that repeats it shows no progress and ends the walk; the next run begins there again.
+                comes_twice.update(call.ids)
         if not call.faults & NOT_PROVED:
             proved |= {tweet_id for tweet_id in call.ids if created_at(tweet_id) < call.at - SETTLE_S}
     return max(0, in_vain - lost_answers(workshop) * PAGE_SIZE)
