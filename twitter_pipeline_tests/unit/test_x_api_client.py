@@ -621,7 +621,8 @@ def test_a_call_waits_no_longer_for_a_connection_than_for_its_answer() -> None:
         told = sorted(str(call.exception()).partition("got no answer: ")[2] for call in calls)
 
     assert len(told) == 2
-    assert all(reason.startswith(("PoolTimeout", "ReadTimeout")) for reason in told)
+    # The second may get the connection when no time is left to use it.
+    assert all(reason.startswith(("ConnectTimeout", "PoolTimeout", "ReadTimeout")) for reason in told)
 
 
 def test_a_connection_that_the_server_closed_is_made_again() -> None:
