@@ -16,7 +16,7 @@ from twitter_pipeline.errors import BadRequest
 from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.refused_names import Refusal, delete_refusals, load_refusals, save_refusals, take_due
 from twitter_pipeline.x_api.endpoints import Endpoint
-from twitter_pipeline.x_api.fields import OF_TWEETS, OF_USERS, Fields, RefusedName
+from twitter_pipeline.x_api.fields import OF_TWEETS, OF_USERS, FieldName, Fields
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class RequestedFields:
         self._refusals: list[Refusal] = []
         self._loaded_at = float("-inf")
         self._turns = {endpoint: threading.Lock() for endpoint in Endpoint}
-        self._requested: set[tuple[Endpoint, frozenset[RefusedName]]] = set()
+        self._requested: set[tuple[Endpoint, frozenset[FieldName]]] = set()
 
     def at(self, endpoint: Endpoint) -> Fields:
         """Return what the next call requests; it may be the one that tries again what was refused a day ago.
@@ -61,7 +61,7 @@ class RequestedFields:
         refusals = self._known(endpoint)
         if not refusals:
             return wanted
-        tried: frozenset[RefusedName] = frozenset()
+        tried: frozenset[FieldName] = frozenset()
         if any(each.is_due for each in refusals):
             tried = take_due(self._database, endpoint, lease_s=_TRIAL_S)
             self._forget()
@@ -138,9 +138,9 @@ def brings_users(database: Database, endpoint: Endpoint) -> bool:
     return replace(_WANTED[endpoint], refused=_names(refusals)).brings_users
 
 
-def _names(refusals: Iterable[Refusal]) -> frozenset[RefusedName]:
+def _names(refusals: Iterable[Refusal]) -> frozenset[FieldName]:
     return frozenset(each.name for each in refusals)
 
 
-def _listed(names: Iterable[RefusedName]) -> str:
+def _listed(names: Iterable[FieldName]) -> str:
     return ", ".join(map(str, sorted(names)))

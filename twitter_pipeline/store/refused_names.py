@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from twitter_pipeline.store.database import Database
-from twitter_pipeline.x_api.fields import RefusedName
+from twitter_pipeline.x_api.fields import FieldName
 
 LOAD = "SELECT endpoint, parameter, name, message, refused_at, again_at, again_at <= now() FROM refused_names"
 
@@ -39,7 +39,7 @@ class Refusal:
     """What X does not know at an endpoint, since when, and when it is requested again; `is_due` says that it is now."""
 
     endpoint: str
-    name: RefusedName
+    name: FieldName
     message: str
     refused_at: datetime
     again_at: datetime
@@ -49,30 +49,30 @@ class Refusal:
 def load_refusals(database: Database) -> list[Refusal]:
     """Return what X does not know, at all endpoints."""
     return [
-        Refusal(endpoint, RefusedName(parameter, name), *rest)
+        Refusal(endpoint, FieldName(parameter, name), *rest)
         for endpoint, parameter, name, *rest in database.execute(LOAD)
     ]
 
 
 def save_refusals(
-    database: Database, endpoint: str, names: Iterable[RefusedName], *, message: str, again_s: float
-) -> list[RefusedName]:
+    database: Database, endpoint: str, names: Iterable[FieldName], *, message: str, again_s: float
+) -> list[FieldName]:
     """Note what X has just refused; return what of it was not known before."""
     rows = database.execute(SAVE, {**_columns(names), "endpoint": endpoint, "message": message, "again_s": again_s})
-    return [RefusedName(parameter, name) for parameter, name, is_new in rows if is_new]
+    return [FieldName(parameter, name) for parameter, name, is_new in rows if is_new]
 
 
-def take_due(database: Database, endpoint: str, *, lease_s: float) -> frozenset[RefusedName]:
+def take_due(database: Database, endpoint: str, *, lease_s: float) -> frozenset[FieldName]:
     """Take the right to request once more what was refused long ago; one process at a time gets it."""
     rows = database.execute(TAKE_DUE, {"endpoint": endpoint, "lease_s": lease_s})
-    return frozenset(RefusedName(*row) for row in rows)
+    return frozenset(FieldName(*row) for row in rows)
 
 
-def delete_refusals(database: Database, endpoint: str, names: Iterable[RefusedName]) -> None:
+def delete_refusals(database: Database, endpoint: str, names: Iterable[FieldName]) -> None:
     """Forget refusals of what X takes; does nothing for those that are gone."""
     database.execute(DELETE, {**_columns(names), "endpoint": endpoint})
 
 
-def _columns(names: Iterable[RefusedName]) -> dict[str, object]:
+def _columns(names: Iterable[FieldName]) -> dict[str, object]:
     ordered = sorted(names)
     return {"parameters": [each.parameter for each in ordered], "names": [each.name for each in ordered]}

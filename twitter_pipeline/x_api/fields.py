@@ -121,8 +121,8 @@ _NEWER: Final[Mapping[str, str]] = {
 _EXPANDED_ONLY: Final = frozenset({"author_id", "in_reply_to_user_id", "referenced_tweets", "edit_history_tweet_ids"})
 
 
-class RefusedName(NamedTuple):
-    """A field or an expansion that X does not take, or with an empty `name` the parameter itself."""
+class FieldName(NamedTuple):
+    """A field or an expansion, or with an empty `name` the parameter itself."""
 
     parameter: str
     name: str
@@ -131,12 +131,12 @@ class RefusedName(NamedTuple):
         return f"{self.name} in {self.parameter}" if self.name else self.parameter
 
     @property
-    def newer(self) -> "RefusedName | None":
+    def newer(self) -> "FieldName | None":
         """What is requested in its place, unless X refuses that too."""
         newer = _NEWER.get(self.name or self.parameter)
         if newer is None:
             return None
-        return RefusedName(self.parameter, newer) if self.name else RefusedName(newer, "")
+        return FieldName(self.parameter, newer) if self.name else FieldName(newer, "")
 
 
 @dataclass(frozen=True)
@@ -147,27 +147,27 @@ class Fields:
     """
 
     wanted: Mapping[str, tuple[str, ...]]
-    refused: frozenset[RefusedName] = frozenset()
-    tried: frozenset[RefusedName] = frozenset()
+    refused: frozenset[FieldName] = frozenset()
+    tried: frozenset[FieldName] = frozenset()
 
     @cached_property
     def parameters(self) -> Mapping[str, tuple[str, ...]]:
         """The names that are requested, by parameter."""
         requested: dict[str, tuple[str, ...]] = {}
-        in_posts = self._takes_instead("tweet.fields") == "post.fields"
+        in_posts = self._taken("tweet.fields") == FieldName("post.fields", "")
         for wanted, names in self.wanted.items():
-            parameter = self._takes_instead(wanted)
+            parameter = self._taken(wanted)
             if parameter is None:
                 continue
-            if parameter == "post.fields":
+            if parameter.parameter == "post.fields":
                 names = tuple(name for name in names if name not in _EXPANDED_ONLY)
             if in_posts:
                 names = tuple(_NEWER.get(name, name) for name in names)
-            taken = (self._takes_instead(parameter, name) for name in names)
-            requested[parameter] = tuple(name for name in taken if name is not None)
-        if self._is_of_tweets and "author_id" not in requested.get("tweet.fields", ()):
-            by_expansion = self._takes("expansions") and self._takes("expansions", "author_id")
-            requested["expansions"] = (*requested.get("expansions", ()), *(("author_id",) if by_expansion else ()))
+            taken = (self._taken(parameter.parameter, name) for name in names)
+            requested[parameter.parameter] = tuple(each.name for each in taken if each is not None)
+        lacks_author = self._is_of_tweets and "author_id" not in requested.get("tweet.fields", ())
+        if lacks_author and self._taken("expansions") and self._taken("expansions", "author_id"):
+            requested["expansions"] = (*requested.get("expansions", ()), "author_id")
         return {parameter: names for parameter, names in requested.items() if names}
 
     @cached_property
@@ -190,7 +190,7 @@ class Fields:
             return "their author"
         return None
 
-    def refused_by(self, complaints: Iterable[Complaint]) -> frozenset[RefusedName]:
+    def refused_by(self, complaints: Iterable[Complaint]) -> frozenset[FieldName]:
         """Return what of this request X does not take, as a 400 says; empty where it complains of something else."""
         return frozenset(name for complaint in complaints for name in self._refused_by(complaint))
 
@@ -198,16 +198,12 @@ class Fields:
     def _is_of_tweets(self) -> bool:
         return "tweet.fields" in self.wanted
 
-    def _takes(self, parameter: str, name: str = "") -> bool:
-        return RefusedName(parameter, name) not in self.refused
+    def _taken(self, parameter: str, name: str = "") -> FieldName | None:
+        """Return a name of a parameter, or without one a parameter, or what is newer for it, unless X refuses both."""
+        wanted = FieldName(parameter, name)
+        return next((each for each in (wanted, wanted.newer) if each is not None and each not in self.refused), None)
 
-    def _takes_instead(self, parameter: str, name: str = "") -> str | None:
-        """Return a name of a parameter, or without one a parameter, or what is newer for it, as X takes it."""
-        if name:
-            return next((each for each in _spellings(name) if self._takes(parameter, each)), None)
-        return next((each for each in _spellings(parameter) if self._takes(each)), None)
-
-    def _refused_by(self, complaint: Complaint) -> Iterable[RefusedName]:
+    def _refused_by(self, complaint: Complaint) -> Iterable[FieldName]:
         for parameter in self._parameters_of(complaint):
             requested = self.parameters[parameter]
             said, accepted = _split(complaint.message)
@@ -220,7 +216,7 @@ class Fields:
             listed = accepted.intersection(requested)
             if 2 * len(listed) >= len(requested):
                 named |= set(requested) - listed
-            yield from (RefusedName(parameter, name) for name in named or {""})
+            yield from (FieldName(parameter, name) for name in named or {""})
 
     def _parameters_of(self, complaint: Complaint) -> Collection[str]:
         """Return which parameters of this request a complaint is about."""
@@ -256,10 +252,6 @@ def _split(message: str) -> tuple[str, frozenset[str]]:
     if not is_whole or "..." in listed or "\u2026" in listed:
         return message[: found.start()], frozenset()
     return message[: found.start()], frozenset(_WORD.findall(listed))
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    return (name, _NEWER[name]) if name in _NEWER else (name,)
 
 
 def _quoted(text: str) -> frozenset[str]:

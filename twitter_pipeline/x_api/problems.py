@@ -251,7 +251,8 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
 
     `attempted` opens the message, such as "GET /2/users/:id/tweets for user 123".
     """
-    problem = _read_failure_body(body)
+    members = _read_failure_body(body)
+    problem = Problem(detail=_describe_text(body)) if members is None else read_problem(members)
     error_class = next(error_class for applies, error_class in _RULES if applies(status, problem))
     told = str(problem) or "no explanation"
     if problem.issue in _ISSUES:
@@ -269,7 +270,7 @@ def read_failure(status: int, headers: Mapping[str, str], body: bytes, *, attemp
         case TokenForbidden():
             error.everywhere = _is_app_suspended(problem)
         case BadRequest():
-            error.complaints = _complaints_of(body)
+            error.complaints = _read_complaints(members or {})
             error.of_page_token = any(map(_is_of_page_token, error.complaints))
         case TooManyRequests() if problem.kind == "streaming-connection":
             error.of_connection = True
@@ -299,21 +300,12 @@ def read_disconnect(problem: Problem) -> ApiError | None:
     return None
 
 
-def _complaints_of(body: bytes) -> tuple[Complaint, ...]:
-    try:
-        return _read_complaints(as_object(decode_json(body)))
-    except ValueError:
-        return ()
-
-
-def _read_failure_body(body: bytes) -> Problem:
+def _read_failure_body(body: bytes) -> JsonObject | None:
     try:
         value = decode_json(body)
     except ValueError:
-        return Problem(detail=_describe_text(body))
-    if not isinstance(value, dict):
-        return Problem(detail=_describe_text(body))
-    return read_problem(value)
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _describe_text(body: bytes) -> str:

@@ -13,7 +13,7 @@ from twitter_pipeline.store.database import Database
 from twitter_pipeline.store.refused_names import load_refusals
 from twitter_pipeline.words import AccountOutcome
 from twitter_pipeline.x_api.endpoints import Endpoint
-from twitter_pipeline.x_api.fields import TWEET_FIELDS, RefusedName
+from twitter_pipeline.x_api.fields import TWEET_FIELDS, FieldName
 from twitter_pipeline_tests.integration.conftest import MakePipeline, Pipeline, account, outcomes, quiet
 
 DAY_LATER = "UPDATE refused_names SET again_at = now() - interval '1 second'"
@@ -151,7 +151,7 @@ def test_two_processes_do_not_try_the_same_name_at_once(database: Database) -> N
 
     tried = [RequestedFields(database).at(Endpoint.SEARCH_RECENT).tried for _ in range(3)]
 
-    assert tried == [{RefusedName("tweet.fields", "lang")}, frozenset(), frozenset()]
+    assert tried == [{FieldName("tweet.fields", "lang")}, frozenset(), frozenset()]
     assert fields.at(Endpoint.USER_TWEETS).parameters["tweet.fields"] == TWEET_FIELDS
     assert "lang" not in json.dumps(fields.at(Endpoint.SEARCH_RECENT).parameters["tweet.fields"])
     assert USERS_BY not in {each.endpoint for each in load_refusals(database)}

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twitter_pipeline.errors import BadRequest
-from twitter_pipeline.x_api.fields import OF_TWEETS, OF_USERS, Fields, RefusedName
+from twitter_pipeline.x_api.fields import OF_TWEETS, OF_USERS, FieldName, Fields
 from twitter_pipeline.x_api.problems import read_failure
 
-POSTS = Fields(OF_TWEETS.wanted, frozenset({RefusedName("tweet.fields", "")}))
+POSTS = Fields(OF_TWEETS.wanted, frozenset({FieldName("tweet.fields", "")}))
 REQUESTED = [
-    (fields, RefusedName(parameter, name))
+    (fields, FieldName(parameter, name))
     for fields in (OF_TWEETS, OF_USERS, POSTS)
     for parameter, names in fields.parameters.items()
     for name in names
@@ -68,16 +68,14 @@ WORDINGS = {
 
 @pytest.mark.parametrize("wording", WORDINGS)
 @given(request=st.sampled_from(REQUESTED))
-def test_the_name_that_a_400_refuses_is_left_out_and_no_other(
-    wording: str, request: tuple[Fields, RefusedName]
-) -> None:
+def test_the_name_that_a_400_refuses_is_left_out_and_no_other(wording: str, request: tuple[Fields, FieldName]) -> None:
     fields, (parameter, name) = request
     rest = [each for each in fields.parameters[parameter] if each != name]
 
     found = refused(fields, WORDINGS[wording](parameter, name, rest))
 
     assert found == {f"{name} in {parameter}"}
-    assert name not in Fields(fields.wanted, fields.refused | {RefusedName(parameter, name)}).parameters[parameter]
+    assert name not in Fields(fields.wanted, fields.refused | {FieldName(parameter, name)}).parameters[parameter]
 
 
 @pytest.mark.parametrize("parameter", ["tweet.fields", "media.fields", "expansions", "poll.fields", "place.fields"])
@@ -146,10 +144,10 @@ def test_in_the_newer_vocabulary_the_author_comes_by_expansion() -> None:
     ],
 )
 def test_what_no_tweet_may_lack(names: list[tuple[str, str]], lacking: str | None) -> None:
-    assert Fields(OF_TWEETS.wanted, frozenset(RefusedName(*name) for name in names)).lacking == lacking
+    assert Fields(OF_TWEETS.wanted, frozenset(FieldName(*name) for name in names)).lacking == lacking
 
 
 def test_a_renamed_field_is_requested_by_its_newer_name() -> None:
-    fields = Fields(OF_TWEETS.wanted, frozenset({RefusedName("expansions", "referenced_tweets.id")}))
+    fields = Fields(OF_TWEETS.wanted, frozenset({FieldName("expansions", "referenced_tweets.id")}))
 
     assert "referenced_posts" in fields.parameters["expansions"]
