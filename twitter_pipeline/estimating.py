@@ -3,7 +3,8 @@
 Nothing is written but what the look-ups tell; a run that was not made leaves no row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import Event
@@ -44,6 +45,32 @@ REFUSED_WITHIN_S = 86_400.0
 """A token to which X has refused the archive search on its last try, so recently, is not reckoned with there."""
 
 
+@contextmanager
+def resolving(
+    settings: Settings, database: Database, requests: Sequence[FetchRequest], *, allow: Callable[[int], None] | None
+) -> Generator[Resolver]:
+    """Give what looks up the names of a request that is not under way; `allow` is as for Resolver."""
+    stop, now = Event(), datetime.now(UTC)
+    with XApiClient(settings.api_url) as client:
+        pool = TokenPool(
+            database,
+            settings.bearer_tokens,
+            lease_s=client.longest_call_s,
+            stop=stop,
+            budgets=settings.budgets,
+            prices=settings.prices,
+            retests=True,
+        )
+        yield Resolver(
+            XApi(client, pool, database, stop=stop),
+            database,
+            fetch_run_id=None,
+            profile_max_age=age_that_serves(requests, profile_max_age=settings.profile_max_age, now=now),
+            now=now,
+            allow=allow,
+        )
+
+
 def estimate_request(
     settings: Settings,
     database: Database,
@@ -55,26 +82,7 @@ def estimate_request(
 
     `allow` is as for Resolver. Raises NoTokenAvailable when names are to be looked up and no token can.
     """
-    with XApiClient(settings.api_url) as client:
-        stop = Event()
-        pool = TokenPool(
-            database,
-            settings.bearer_tokens,
-            lease_s=client.longest_call_s,
-            stop=stop,
-            budgets=settings.budgets,
-            prices=settings.prices,
-            retests=True,
-        )
-        now = datetime.now(UTC)
-        resolver = Resolver(
-            XApi(client, pool, database, stop=stop),
-            database,
-            fetch_run_id=None,
-            profile_max_age=age_that_serves(requests, profile_max_age=settings.profile_max_age, now=now),
-            now=now,
-            allow=allow,
-        )
+    with resolving(settings, database, requests, allow=allow) as resolver:
         resolution = resolver.resolve(requests)
         look_ups = resolver.calls_for(requests)
     estimate = estimate_accounts(settings, database, resolution)

@@ -1,7 +1,6 @@
 """`--dry-run`: what a request would take, as a table for a person and as JSON for a program."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,9 +27,8 @@ def dry_run(terminal: Terminal, work: Workplace, requests: Sequence[FetchRequest
 
     Without `yes` a person is asked before names are looked up for much.
     """
-    place = work.place
-    settings = replace(environment_settings(), api_url=place.api_url, bearer_tokens=place.bearer_tokens)
-    allow = None if yes else partial(ask, terminal, settings, work)
+    settings = work.applied_to(environment_settings())
+    allow = None if yes else partial(ask, terminal, settings)
     estimate = estimate_request(settings, work.database, requests, allow=allow)
     if as_json:
         terminal.write_json(as_values(estimate, made_up=work.made_up))

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -122,7 +122,7 @@ def _run(
     show_progress: bool,
 ) -> Ending:
     started: list[str] = []
-    settings = replace(environment_settings(), bearer_tokens=work.place.bearer_tokens)
+    settings = work.applied_to(environment_settings())
     with ExitStack() as stack:
         progress = (
             stack.enter_context(Progress(terminal.err, work.database, requests, settings=settings))

@@ -2,7 +2,6 @@
 
 import threading
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
@@ -38,7 +37,7 @@ def listen(terminal: Terminal, *, as_json: bool) -> None:
             terminal.write(f"{now:%H:%M:%S}  {line}")
 
     with workplace(environment_settings(), terminal) as work, closing(Database(work.place.database_url)) as database:
-        settings = replace(environment_settings(), api_url=work.place.api_url, bearer_tokens=work.place.bearer_tokens)
+        settings = work.applied_to(environment_settings())
         try:
             Listener(settings, database, say=say, stop=threading.Event()).run()
         except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
@@ -80,6 +80,10 @@ class Workplace:
     def made_up(self) -> bool:
         """Whether the API is the sandbox."""
         return self.place.sandbox is not None
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """Return settings with the API and the tokens of this place."""
+        return replace(settings, api_url=self.place.api_url, bearer_tokens=self.place.bearer_tokens)
 
 
 @contextmanager
