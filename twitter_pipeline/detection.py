@@ -232,7 +232,7 @@ class Detector:
         """Look up at most 100 accounts; return the profiles of those whose tweets X shows."""
         now = datetime.now(UTC)
         # X bills a user once a UTC day, as it does a post.
-        read_today = [each.user_id for each in accounts if each.counted_at and each.counted_at.date() == now.date()]
+        read_today = [each.user_id for each in accounts if each.was_read_on_day_of(now)]
         try:
             reply = self._api.fetch_users(
                 [account.user_id for account in accounts], fetch_run_id=self._fetch_run_id, read_today=read_today

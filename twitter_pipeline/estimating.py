@@ -150,11 +150,7 @@ def _authors(
     if not brings_users(database, Endpoint.USER_TWEETS):
         return 0
     read = {each.request.username for each in estimates if each.likely.calls}
-    return sum(each.request.username in read and not _is_read_today(each, now) for each in accounts)
-
-
-def _is_read_today(account: Account, now: datetime) -> bool:
-    return account.counted_at is not None and account.counted_at.date() == now.date()
+    return sum(each.request.username in read and not each.was_read_on_day_of(now) for each in accounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +173,7 @@ def _detection(settings: Settings, database: Database, accounts: Sequence[Accoun
     if detection is Detection.USERS:
         calls = -(-len(accounts) // IDS_PER_CALL)
         # X bills a user once a UTC day.
-        profiles = sum(not _is_read_today(each, now) for each in accounts)
+        profiles = sum(not each.was_read_on_day_of(now) for each in accounts)
     else:
         calls = len(pack((each.request.username for each in accounts), settings.search_query_characters))
     return _Look(calls, profiles, _limits(settings, database, endpoint_of(detection)).seconds(calls, now))

@@ -181,8 +181,8 @@ class SearchReader:
         """Look accounts up by id, and return those that still hold the name that was searched for."""
         held: set[int] = set()
         for some in chunks(accounts, IDS_PER_CALL):
-            today = datetime.now(UTC).date()
-            read_today = [each.user_id for each in some if each.counted_at and each.counted_at.date() == today]
+            now = datetime.now(UTC)
+            read_today = [each.user_id for each in some if each.was_read_on_day_of(now)]
             reply = self._api.fetch_users(
                 [each.user_id for each in some], fetch_run_id=self._fetch_run_id, read_today=read_today
             )
