@@ -8,7 +8,7 @@ ALTER TABLE tokens_endpoint_rl
     ADD COLUMN IF NOT EXISTS answered_at timestamptz,       -- X's Date of the newest response that the row knows
     ADD COLUMN IF NOT EXISTS answered_call_at timestamptz,  -- when the call of that response was sent
     ADD COLUMN IF NOT EXISTS known_at timestamptz,          -- when that response was settled: a later call is newer whatever its Date
-    ADD COLUMN IF NOT EXISTS undescribed integer NOT NULL DEFAULT 0,  -- calls so far of which it stayed open whether X has counted them
+    ADD COLUMN IF NOT EXISTS undescribed integer NOT NULL DEFAULT 0,  -- calls so far that X may or may not have counted
     ADD COLUMN IF NOT EXISTS refused_since timestamptz,     -- the first 429 that no success has followed
     ADD COLUMN IF NOT EXISTS paused_until timestamptz;      -- nothing is sent before; `refusals` counts the back-offs since a success
 

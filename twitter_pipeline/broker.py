@@ -75,7 +75,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     lost_after_s = settings.worker_lost_after.total_seconds()
     return {
         "broker_use_ssl": tls_of(broker_of(settings)),
-        # Whoever can write to Redis can send messages; they name a step, in JSON, and do nothing else.
+        # A message can come from anyone who can write to Redis: it names a step, in JSON, and does nothing else.
         "accept_content": ["json"],
         "worker_enable_remote_control": False,
         "task_ignore_result": True,
